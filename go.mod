@@ -1,0 +1,3 @@
+module github.com/sluice-mqtt/sluice
+
+go 1.26
