@@ -1,0 +1,140 @@
+package gateway
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/protocol"
+)
+
+// Client is what is known of a connected client. It does not change while the
+// connection lives and may be kept.
+type Client struct {
+	ID       backend.ClientID
+	Username string
+	// Principal is the identity that authentication found.
+	Principal string
+	Listener  string
+	Remote    net.Addr
+	Version   protocol.Version
+	// Data is whatever the authenticator attached for the authorizer.
+	Data any
+}
+
+// ConnectRequest is what an authenticator decides on.
+type ConnectRequest struct {
+	// Client is filled in but for Principal and Data.
+	Client Client
+	// CleanStart as in CONNECT.
+	CleanStart  bool
+	HasUsername bool
+	Password    []byte
+	HasPassword bool
+	// TLS and other facts of the connection can be found through Conn. It
+	// must not be read, written or closed.
+	Conn net.Conn
+}
+
+// Identity is who a client was found to be.
+type Identity struct {
+	// Principal owns the session: no other principal can take it over.
+	Principal string
+	// ClientID replaces the client identifier, if not empty.
+	ClientID backend.ClientID
+	// Data goes into [Client].Data.
+	Data any
+	// Expires ends the connection with 0xA0 at that time; zero is never.
+	Expires time.Time
+}
+
+// Authenticator decides who may connect by what CONNECT carries. It is called
+// concurrently, may block for as long as the connect timeout, and honours the
+// context. It refuses with a [RefusalError]; any other error means that it
+// does not know, and the client gets Server unavailable (0x88).
+type Authenticator interface {
+	Authenticate(ctx context.Context, r *ConnectRequest) (Identity, error)
+}
+
+// EnhancedAuthenticator is one authentication method of MQTT 5 §4.12.
+type EnhancedAuthenticator interface {
+	// Begin starts an exchange for a CONNECT, or for a re-authentication of
+	// a connected client. It follows the rules of [Authenticator].
+	Begin(ctx context.Context, r *ConnectRequest) (Exchange, error)
+}
+
+// Exchange is one run of an authentication method.
+type Exchange interface {
+	// Next takes the client's authentication data and returns the server's.
+	// While more is to come, id is nil. The last answer comes with the
+	// identity; its data goes out with CONNACK or the final AUTH.
+	Next(ctx context.Context, data []byte) (out []byte, id *Identity, err error)
+}
+
+// Action is what a client wants to do to a topic.
+type Action uint8
+
+const (
+	// Publish to a topic; asked for each PUBLISH and for the will.
+	Publish Action = iota + 1
+	// Subscribe to a filter, "$share/group/" removed.
+	Subscribe
+	// Receive a message of a topic; asked before every kind of delivery:
+	// live, retained, from the inbox, shared.
+	Receive
+)
+
+func (a Action) String() string {
+	switch a {
+	case Publish:
+		return "publish"
+	case Subscribe:
+		return "subscribe"
+	case Receive:
+		return "receive"
+	}
+	return "unknown"
+}
+
+// Access is one question to an [Authorizer].
+type Access struct {
+	Action Action
+	// Topic is a topic name, or for Subscribe a filter.
+	Topic  string
+	QoS    byte
+	Retain bool
+}
+
+// Authorizer decides what a client may do. Nil allows; a [RefusalError]
+// refuses with its code; any other error refuses with Not authorized, since
+// who can not tell does not allow. It is called on the path of every message,
+// so it should answer from memory, and must not call back into the gateway.
+// Answers to Receive are remembered until [Gateway.Reauthorize] is called.
+type Authorizer interface {
+	Authorize(ctx context.Context, c *Client, a Access) error
+}
+
+// AuthenticatorFunc makes a function an [Authenticator].
+type AuthenticatorFunc func(ctx context.Context, r *ConnectRequest) (Identity, error)
+
+// Authenticate calls f.
+func (f AuthenticatorFunc) Authenticate(ctx context.Context, r *ConnectRequest) (Identity, error) {
+	return f(ctx, r)
+}
+
+// AuthorizerFunc makes a function an [Authorizer].
+type AuthorizerFunc func(ctx context.Context, c *Client, a Access) error
+
+// Authorize calls f.
+func (f AuthorizerFunc) Authorize(ctx context.Context, c *Client, a Access) error {
+	return f(ctx, c, a)
+}
+
+// allowAll is the authenticator of a gateway that has none. Everybody is the
+// same principal with a user name of their own choice.
+type allowAll struct{}
+
+func (allowAll) Authenticate(_ context.Context, r *ConnectRequest) (Identity, error) {
+	return Identity{Principal: r.Client.Username}, nil
+}
