@@ -90,6 +90,10 @@ type Opened struct {
 	Lease Lease
 	// Present: a session existed and was resumed.
 	Present bool
+	// Durable: the session has an inbox, because its expiry interval is above
+	// 0, or was when it was made: one that is resumed with 0 keeps its inbox
+	// until the connection ends, and the session with it.
+	Durable bool
 	// Incarnation is new for every session that is made, and the same for
 	// every resumption of it.
 	Incarnation uint64
@@ -222,6 +226,11 @@ type Inboxes interface {
 	// identity once, others perhaps twice. Messages keep their order in every
 	// inbox. Messages are borrowed; those in out are the store's own.
 	Append(ctx context.Context, msgs []*Message, out []Append) error
+
+	// Shares reports whether a message published to topic might go to a
+	// shared group, from memory and without allocating: it is asked for every
+	// QoS 0 publish, which needs Append only then. It may say yes in doubt.
+	Shares(topic string) bool
 
 	// Requeue gives messages that a departed member of a shared group had not
 	// acknowledged to other members, as Append does for that group alone.
