@@ -1,0 +1,138 @@
+package harness
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Gateway is a running gateway, or the brokers named by E2E_TCP.
+type Gateway struct {
+	// TCP is host:port of MQTT over TCP.
+	TCP string
+	// WS is the URL of MQTT over WebSocket, ws://host:port/mqtt.
+	WS string
+	// HTTP is the base URL of health, metrics and API, http://host:port.
+	HTTP string
+
+	process  *process // nil for a broker that runs already
+	cluster  []string // all TCP addresses
+	clusterW []string // all WebSocket URLs
+}
+
+// AnyTCP returns a TCP address to connect to: of a cluster, any one.
+func (g *Gateway) AnyTCP() string { return g.cluster[rand.IntN(len(g.cluster))] }
+
+// AnyWS returns a WebSocket URL: of a cluster, any one. The test is skipped
+// where the broker under test has none.
+func (g *Gateway) AnyWS(t testing.TB) string {
+	t.Helper()
+	if len(g.clusterW) == 0 {
+		t.Skip("E2E_WS is not set")
+	}
+	return g.clusterW[rand.IntN(len(g.clusterW))]
+}
+
+// External reports whether the broker under test was not started here, so
+// that it can be neither configured nor stopped.
+func (g *Gateway) External() bool { return g.process == nil }
+
+// Start starts a gateway on free loopback ports, with variables like
+// "MQTT_MAX_QOS=1" added to its environment, and waits until it is ready. When
+// the test ends the gateway is stopped; unless it was killed, it must leave
+// with exit code 0. With E2E_TCP a test that sets variables is skipped and
+// others get that broker.
+func Start(t testing.TB, env ...string) *Gateway {
+	t.Helper()
+	if g := external(); g != nil {
+		if len(env) > 0 {
+			t.Skip("needs a gateway of its own, and E2E_TCP is set")
+		}
+		return g
+	}
+	g, err := start(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.process.stop(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("log of the gateway:\n%s", g.process.log.tail())
+		}
+	})
+	return g
+}
+
+// shared is the gateway of this test process.
+var shared struct {
+	sync.Mutex
+	gateway *Gateway
+	err     error
+}
+
+// Shared returns a gateway with default settings that all tests of the package
+// use together. Tests must not disturb each other: names from wire.Unique. Its
+// log goes to the output of the first test that fails.
+func Shared(t testing.TB) *Gateway {
+	t.Helper()
+	if g := external(); g != nil {
+		return g
+	}
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.gateway == nil && shared.err == nil {
+		shared.gateway, shared.err = start(nil)
+	}
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("new in the log of the shared gateway:\n%s", shared.gateway.process.log.news())
+		}
+	})
+	return shared.gateway
+}
+
+// Main runs the tests of a package, stops the shared gateway and exits. A
+// gateway that dies on the way, or does not leave with exit code 0 (the race
+// detector sees to that), fails the package.
+func Main(m *testing.M) {
+	built.allowed = true
+	code := m.Run()
+	if g := shared.gateway; g != nil {
+		if err := g.process.stop(); err != nil {
+			fmt.Fprintf(os.Stderr, "shared gateway: %v\n%s\n", err, g.process.log.tail())
+			code = max(code, 1)
+		}
+	}
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
+	}
+	os.Exit(code)
+}
+
+// external is the broker named by the environment, or nil.
+func external() *Gateway {
+	tcp := list("E2E_TCP")
+	if len(tcp) == 0 {
+		return nil
+	}
+	g := &Gateway{TCP: tcp[0], cluster: tcp, clusterW: list("E2E_WS")}
+	if len(g.clusterW) > 0 {
+		g.WS = g.clusterW[0]
+	}
+	if http := list("E2E_HTTP"); len(http) > 0 {
+		g.HTTP = http[0]
+	}
+	return g
+}
+
+func list(name string) []string {
+	return strings.FieldsFunc(os.Getenv(name), func(r rune) bool { return r == ',' || r == ' ' })
+}

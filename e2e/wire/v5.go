@@ -1,0 +1,56 @@
+package wire
+
+import "slices"
+
+// Bits of the subscription options byte of MQTT 5 (§3.8.3.1), beside the QoS.
+// Without either of the last two, retained messages are sent at every
+// SUBSCRIBE.
+const (
+	NoLocal           = 0x04
+	RetainAsPublished = 0x08
+	RetainIfNew       = 0x10
+	RetainNever       = 0x20
+)
+
+// Await reads until a packet of a certain type comes and returns it. What
+// comes before it is kept for later.
+func Await[P Packet](c *Client) P {
+	c.t.Helper()
+	return await(c, func(P) bool { return true })
+}
+
+// AwaitAck reads until the acknowledgement of that type and identifier comes
+// and returns it, whatever its reason code. What comes before it is kept for
+// later.
+func (c *Client) AwaitAck(t Type, id uint16) Ack {
+	c.t.Helper()
+	return await(c, func(a Ack) bool { return a.Type == t && a.ID == id })
+}
+
+// AwaitDisconnect expects a DISCONNECT with one of these reason codes, whatever
+// the server sends before it, and then the end of the connection.
+func (c *Client) AwaitDisconnect(codes ...byte) Disconnect {
+	c.t.Helper()
+	d := Await[Disconnect](c)
+	if !slices.Contains(codes, d.Code) {
+		c.t.Fatalf("wire: %s: got %T%+v, want a reason code of % x", c.name, d, d, codes)
+	}
+	c.early = nil
+	c.ExpectClosed()
+	return d
+}
+
+// RefusedFor sends a CONNECT, or bytes that stand for one, and expects a
+// CONNACK with one of these reason codes and then the end of the connection.
+// It returns the answer.
+func (c *Client) RefusedFor(p Packet, codes ...byte) Connack {
+	c.t.Helper()
+	c.version = V5
+	c.SendRaw(Encode(p, V5))
+	ack := Next[Connack](c)
+	if !slices.Contains(codes, ack.Code) || ack.SessionPresent { // [MQTT-3.2.2-6]
+		c.t.Fatalf("wire: %s: got %+v, want a reason code of % x and no session", c.name, ack, codes)
+	}
+	c.ExpectClosed() // [MQTT-3.2.2-7]
+	return ack
+}
