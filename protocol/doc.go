@@ -3,7 +3,8 @@
 // standard library.
 //
 // [ParseHeader] frames a stream and enforces the packet limit before a body is
-// held in memory; the Decode method of each packet type parses the body. Decode
+// held in memory ([Reader] does so for programs that can block); the Decode
+// method of each packet type parses the body. Decode
 // refuses everything that the bytes of one packet alone prove wrong: truncated
 // fields, bytes left over, reserved bits, strings that are not UTF-8, properties
 // that are unknown, repeated or in the wrong packet, values out of range. A

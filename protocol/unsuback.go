@@ -11,3 +11,29 @@ type Unsuback struct {
 }
 
 func (*Unsuback) Type() Type { return UNSUBACK }
+
+// Decode parses an UNSUBACK.
+func (u *Unsuback) Decode(_ Header, body []byte, v Version) (err error) {
+	*u = Unsuback{}
+	c := cursor{b: body}
+	u.PacketID = c.packetID()
+	if v != V5 {
+		return c.end()
+	}
+	if u.Reason, u.User, err = decodeReason(&c, inUnsuback); err != nil {
+		return err
+	}
+	u.Codes, err = decodeCodes(&c, UNSUBACK, v)
+	return err
+}
+
+// Append appends the packet to dst.
+func (u *Unsuback) Append(dst []byte, v Version) ([]byte, error) {
+	e := encode(dst, UNSUBACK, 0)
+	e.packetID(u.PacketID)
+	if v == V5 {
+		e.reason(u.Reason, u.User)
+		e.codes(u.Codes, UNSUBACK, v)
+	}
+	return e.end()
+}

@@ -1,0 +1,46 @@
+package protocol
+
+import (
+	"bytes"
+	"encoding/binary"
+	"unicode/utf8"
+)
+
+// maxString is the greatest length of a string or of binary data, in bytes: it
+// has a 16-bit length in front [MQTT 5 §1.5.4, §1.5.6].
+const maxString = 1<<16 - 1
+
+// ValidString reports whether s may be sent as a UTF-8 encoded string: at most
+// 65,535 bytes of well-formed UTF-8 without surrogates [MQTT-1.5.4-1] and
+// without U+0000 [MQTT-1.5.4-2]. Control characters and noncharacters, which
+// senders should avoid but receivers may let pass, are let pass, and so is
+// U+FEFF, which is never stripped [MQTT-1.5.4-3].
+func ValidString[T ~string | ~[]byte](s T) bool {
+	return len(s) <= maxString && validText([]byte(s))
+}
+
+// Eight bytes at a time: a byte of 0x80 or more has its high bit set, and taking
+// 1 from each byte sets the high bit of one that is 0.
+const (
+	ones  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
+
+func validText(b []byte) bool {
+	rest := b
+	for len(rest) >= 8 {
+		x := binary.LittleEndian.Uint64(rest)
+		if (x|(x-ones))&highs != 0 {
+			return validUnicode(rest)
+		}
+		rest = rest[8:]
+	}
+	for _, c := range rest {
+		if c-1 >= 0x7F { // 0, or not ASCII
+			return validUnicode(rest)
+		}
+	}
+	return true
+}
+
+func validUnicode(b []byte) bool { return utf8.Valid(b) && bytes.IndexByte(b, 0) < 0 }
