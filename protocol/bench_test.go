@@ -74,8 +74,9 @@ func BenchmarkAck(b *testing.B) {
 	b.Run("decode", func(b *testing.B) {
 		b.ReportAllocs()
 		var a Ack
+		body := []byte{0, 7}
 		for b.Loop() {
-			if err := a.Decode(Header{Type: PUBACK, Length: 2}, []byte{0, 7}, V5); err != nil {
+			if err := a.Decode(Header{Type: PUBACK, Length: 2}, body, V5); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"bytes"
 	"encoding/binary"
 	"strings"
 	"unicode/utf8"
@@ -64,10 +63,11 @@ func checkTopic(b []byte) topicState {
 }
 
 func checkTopicSlowly(b []byte) topicState {
+	zero, wildcard := findAny(b)
 	switch {
-	case !utf8.Valid(b) || bytes.IndexByte(b, 0) >= 0:
+	case zero || !utf8.Valid(b):
 		return topicNotText
-	case bytes.IndexByte(b, '+') >= 0 || bytes.IndexByte(b, '#') >= 0:
+	case wildcard:
 		return topicWildcard
 	}
 	return topicFine
@@ -156,4 +156,12 @@ func Match(filter, topic string) bool {
 
 // Levels is the number of levels of a topic name or filter, one more than it
 // has slashes.
-func Levels[T ~string | ~[]byte](topic T) int { return bytes.Count([]byte(topic), []byte{'/'}) + 1 }
+func Levels[T ~string | ~[]byte](topic T) int {
+	n := 1
+	for i := range len(topic) {
+		if topic[i] == '/' {
+			n++
+		}
+	}
+	return n
+}

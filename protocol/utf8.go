@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"bytes"
 	"encoding/binary"
 	"unicode/utf8"
 )
@@ -43,4 +42,18 @@ func validText(b []byte) bool {
 	return true
 }
 
-func validUnicode(b []byte) bool { return utf8.Valid(b) && bytes.IndexByte(b, 0) < 0 }
+func validUnicode(b []byte) bool {
+	zero, _ := findAny(b)
+	return !zero && utf8.Valid(b)
+}
+
+// findAny looks for U+0000 and for the wildcards. It is a plain loop because a
+// string is given to it without a copy only where the compiler sees that all it
+// meets leaves its bytes alone, and it does not see into assembly.
+func findAny(b []byte) (zero, wildcard bool) {
+	for _, c := range b {
+		zero = zero || c == 0
+		wildcard = wildcard || c == '+' || c == '#'
+	}
+	return zero, wildcard
+}
