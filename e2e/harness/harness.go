@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -102,7 +103,16 @@ func Shared(t testing.TB) *Gateway {
 // Main runs the tests of a package, stops the shared gateway and exits. A
 // gateway that dies on the way, or does not leave with exit code 0 (the race
 // detector sees to that), fails the package.
+//
+// Unless -parallel is given, 32 tests run at a time: they wait more than they
+// compute.
 func Main(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", "32")
+	}
 	built.allowed = true
 	code := m.Run()
 	if g := shared.gateway; g != nil {

@@ -59,7 +59,10 @@ func (c *Client) Send(packets ...Packet) {
 	c.t.Helper()
 	var b []byte
 	for _, p := range packets {
-		if p, ok := p.(Connect); ok {
+		switch p := p.(type) {
+		case Connect:
+			c.version, c.name = p.level(), "client "+p.ClientID
+		case Spoiled:
 			c.version, c.name = p.level(), "client "+p.ClientID
 		}
 		b = append(b, Encode(p, c.version)...)

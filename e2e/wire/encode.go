@@ -140,3 +140,15 @@ func (Pingresp) frame(Version) (byte, []byte) { return 0xD0, nil }
 
 func (p Disconnect) frame(v Version) (byte, []byte) { return 0xE0, ending(p.Code, p.Props, v) }
 func (p Auth) frame(v Version) (byte, []byte)       { return 0xF0, ending(p.Code, p.Props, v) }
+
+// Spoiled is a CONNECT with a hand-made body. Answers are read as those to
+// the version it came from.
+type Spoiled struct {
+	Connect
+	body []byte
+}
+
+// WithBody replaces the body, see [Connect.Body].
+func (p Connect) WithBody(body []byte) Spoiled { return Spoiled{p, body} }
+
+func (p Spoiled) frame(Version) (byte, []byte) { return 0x10, p.body }

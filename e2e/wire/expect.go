@@ -171,3 +171,19 @@ func (t *timeout) Error() string { return "nothing came for " + t.limit.String()
 func closedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
 }
+
+// NextOrClosed expects a packet of any type or the end of the connection.
+func (c *Client) NextOrClosed() (p Packet, closed bool) {
+	c.t.Helper()
+	if len(c.early) > 0 {
+		return c.Next(), false
+	}
+	p, err := c.read(Timeout)
+	if closedByPeer(err) {
+		return nil, true
+	}
+	if err != nil {
+		c.t.Fatalf("wire: %s: read: %v", c.name, err)
+	}
+	return p, false
+}
