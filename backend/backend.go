@@ -86,3 +86,11 @@ type Notice struct {
 	Code   byte
 	Entry  Entry
 }
+
+// Solitary is implemented by a [Backend] that can tell whether there is any
+// other gateway. Only then can a publisher be told that nobody subscribes to
+// its topic (MQTT 5, reason code 0x10).
+type Solitary interface {
+	// Alone reports whether no other gateway can receive anything now.
+	Alone() bool
+}

@@ -85,6 +85,12 @@ const (
 	DropDenied
 	// DropGone: a member of a shared group was gone and nobody else there.
 	DropGone
+	// DropRetainedFull: a limit of the store did not allow to retain it.
+	DropRetainedFull
+	// DropStore: a QoS 0 message for a shared group found the store away.
+	DropStore
+	// DropBus: a QoS 0 message could not be given to the other gateways.
+	DropBus
 	dropReasons
 )
 
@@ -104,6 +110,12 @@ func (d Drop) String() string {
 		return "denied"
 	case DropGone:
 		return "no_member"
+	case DropRetainedFull:
+		return "retained_full"
+	case DropStore:
+		return "store_unavailable"
+	case DropBus:
+		return "bus_unavailable"
 	}
 	return "unknown"
 }

@@ -95,13 +95,16 @@ type Limits struct {
 	// PacketSize is the largest packet taken after CONNECT, in bytes, header
 	// included; announced as Maximum Packet Size. Default 512 KiB.
 	PacketSize uint32
-	// ConnectPacketSize is the largest first packet, in bytes. Default 64 KiB
-	// plus what a client identifier and user name of 65,535 bytes need.
+	// ConnectPacketSize is the largest packet taken before CONNACK, in bytes.
+	// Default 192 KiB: a client identifier, a user name and a password of the
+	// greatest length fit. Memory is taken as the bytes come.
 	ConnectPacketSize uint32
 	// TopicLength of names and filters, in bytes. Default 65,535.
 	TopicLength int
 	// TopicLevels of names and filters. Default 64.
 	TopicLevels int
+	// Subscriptions of one session. Default 1,000.
+	Subscriptions int
 	// ReceiveMaximum: QoS 1 and 2 publishes under way from a client. Default
 	// 1,024. Only MQTT 5 clients can be told and held to it.
 	ReceiveMaximum uint16
@@ -219,9 +222,10 @@ func (o Options) withDefaults() (Options, error) {
 func (l *Limits) check(bad func(field string, value any, allowed string)) {
 	orDefault(&l.Connections, 50_000)
 	orDefault(&l.PacketSize, 512<<10)
-	orDefault(&l.ConnectPacketSize, 256<<10)
+	orDefault(&l.ConnectPacketSize, 192<<10)
 	orDefault(&l.TopicLength, 65_535)
 	orDefault(&l.TopicLevels, 64)
+	orDefault(&l.Subscriptions, 1000)
 	orDefault(&l.ReceiveMaximum, 1024)
 	orDefault(&l.InFlight, 256)
 	orDefault(&l.TopicAliases, 32)
@@ -234,6 +238,9 @@ func (l *Limits) check(bad func(field string, value any, allowed string)) {
 	orDefault(&l.WillDelay, 24*3600)
 	if l.Connections < 0 {
 		bad("Limits.Connections", l.Connections, "1 or more")
+	}
+	if l.Subscriptions < 0 {
+		bad("Limits.Subscriptions", l.Subscriptions, "1 or more")
 	}
 	if l.PacketSize < 256 || l.PacketSize > 268_435_460 {
 		bad("Limits.PacketSize", l.PacketSize, "256 to 268435460")

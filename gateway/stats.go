@@ -16,6 +16,8 @@ type Stats struct {
 	Sessions int64
 	// Subscriptions of the clients connected here, without shared ones.
 	Subscriptions, Filters int64
+	// SharedSubscriptions of the clients connected here.
+	SharedSubscriptions int64
 	// Connects by the reason code of the answer; closed without one: 0x80.
 	Connects map[protocol.ReasonCode]uint64
 	// Disconnects by reason code; a connection that just broke: 0x80.
@@ -47,7 +49,7 @@ type Stats struct {
 // counters are the live figures behind Stats.
 type counters struct {
 	connections, connectionsTotal, connectionsMax atomic.Int64
-	sessions                                      atomic.Int64
+	sessions, sharedSubscriptions                 atomic.Int64
 	inflight, queued                              atomic.Int64
 	retainedCount, retainedBytes                  atomic.Int64
 
@@ -81,6 +83,7 @@ func (g *Gateway) Stats() Stats {
 		ConnectionsTotal:     c.connectionsTotal.Load(),
 		ConnectionsMax:       c.connectionsMax.Load(),
 		Sessions:             c.sessions.Load(),
+		SharedSubscriptions:  c.sharedSubscriptions.Load(),
 		Connects:             codes(&c.connects),
 		Disconnects:          codes(&c.disconnects),
 		BytesReceived:        c.bytesReceived.Load(),

@@ -1,0 +1,173 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/protocol"
+)
+
+// choresAtOnce bounds how many wills and the like are taken on at one time.
+const choresAtOnce = 64
+
+// keepLease renews the gateway's lease in the store until the context ends.
+func (g *Gateway) keepLease(ctx context.Context) {
+	for sleep(ctx, g.opt.Timing.Lease/3) {
+		sctx, cancel := g.storeContext(ctx)
+		err := g.store.Renew(sctx, g.opt.ID)
+		cancel()
+		switch {
+		case errors.Is(err, backend.ErrFenced):
+			g.leaseLost(ctx)
+			continue
+		case err != nil && ctx.Err() == nil:
+			g.storeFailed(err)
+			g.setTrouble("store", err)
+			continue
+		}
+		g.setTrouble("store", nil)
+		g.readRetained(ctx)
+	}
+}
+
+// leaseLost starts anew after the lease has ended: other gateways may have
+// given the sessions away. Every connection is dropped, what is still attached
+// to this gateway is left, and only then it joins again.
+func (g *Gateway) leaseLost(ctx context.Context) {
+	g.stats.leaseLost.Add(1)
+	g.setTrouble("lease", errors.New("lost; connections are dropped"))
+	all := g.clients.all()
+	g.log.Warn("lease lost, dropping all connections", "clients", len(all))
+	for _, c := range all {
+		c.end(protocol.ServerUnavailable, "gateway lost its lease")
+	}
+	for sleep(ctx, 50*time.Millisecond) {
+		if len(g.clients.all()) == 0 {
+			break
+		}
+	}
+	for {
+		sctx, cancel := g.storeContext(ctx)
+		err := g.store.Leave(sctx, g.opt.ID)
+		if err == nil {
+			err = g.store.Join(sctx, backend.Node{ID: g.opt.ID, Load: g.load}, g.opt.Timing.Lease)
+		}
+		cancel()
+		if err == nil {
+			g.setTrouble("lease", nil)
+			return
+		}
+		g.storeFailed(err)
+		if !sleep(ctx, time.Second) {
+			return
+		}
+	}
+}
+
+func (g *Gateway) readRetained(ctx context.Context) {
+	sctx, cancel := g.storeContext(ctx)
+	defer cancel()
+	count, bytes, err := g.store.RetainedStats(sctx)
+	if err != nil {
+		g.storeFailed(err)
+		return
+	}
+	g.stats.retainedCount.Store(count)
+	g.stats.retainedBytes.Store(bytes)
+}
+
+// doChores carries out what is due, for whatever gateway it was left by, until
+// the context ends.
+func (g *Gateway) doChores(ctx context.Context) {
+	for {
+		sctx, cancel := g.storeContext(ctx)
+		due, wait, err := g.store.Due(sctx, g.opt.ID, choresAtOnce)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			g.storeFailed(err)
+			wait = time.Second
+		}
+		g.carryOut(ctx, due)
+		if !sleep(ctx, max(wait, time.Millisecond)) {
+			return
+		}
+	}
+}
+
+// carryOut does chores and tells the store. One that fails is handed out
+// again, here or elsewhere.
+func (g *Gateway) carryOut(ctx context.Context, due []backend.Chore) {
+	if len(due) == 0 {
+		return
+	}
+	done := make([]backend.Chore, 0, len(due))
+	for _, ch := range due {
+		if err := g.chore(ctx, &ch); err != nil {
+			g.log.Warn("chore failed, it will be tried again", "kind", int(ch.Kind), "client", string(ch.Client), "err", err)
+			continue
+		}
+		done = append(done, ch)
+	}
+	sctx, cancel := g.storeContext(ctx)
+	defer cancel()
+	if err := g.store.Finish(sctx, done); err != nil {
+		g.storeFailed(err)
+	}
+}
+
+func (g *Gateway) chore(ctx context.Context, ch *backend.Chore) error {
+	switch ch.Kind {
+	case backend.ChoreWill:
+		if err := g.Publish(ctx, ch.Will); err != nil {
+			return err
+		}
+		g.stats.wills.Add(1)
+		g.observe(Event{Kind: EventWill, Client: &Client{ID: ch.Client}, Message: ch.Will})
+	case backend.ChoreEnded:
+		g.observe(Event{Kind: EventSessionEnded, Client: &Client{ID: ch.Client}})
+	case backend.ChoreRequeue:
+		return g.requeue(ctx, ch.Client, ch.Entries)
+	}
+	return nil
+}
+
+// requeue gives what a member of shared groups has left to other members.
+func (g *Gateway) requeue(ctx context.Context, from backend.ClientID, entries []backend.Entry) error {
+	out := make([]backend.Append, len(entries))
+	sctx, cancel := g.storeContext(ctx)
+	defer cancel()
+	if err := g.store.Requeue(sctx, from, entries, out); err != nil {
+		return g.storeFailed(err)
+	}
+	b := newBatch(g, nil)
+	defer b.free()
+	for i := range out {
+		if !out[i].Matched {
+			g.drop(DropGone, nil, entries[i].Message, 1)
+		}
+		if out[i].Refused > 0 {
+			g.drop(DropInboxFull, nil, entries[i].Message, out[i].Refused)
+		}
+		b.tellTargets(ctx, out[i].Targets)
+	}
+	b.flush()
+	return nil
+}
+
+// load tells the store how many messages a client here has still to take,
+// negative if it can take none.
+func (g *Gateway) load(id backend.ClientID) int {
+	c := g.clients.get(id)
+	if c == nil {
+		return -1
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.out.Queued()
+	if !c.up || c.ended || n >= g.opt.Limits.OutboxMessages {
+		return -1
+	}
+	return n + c.out.InFlight()
+}

@@ -1,0 +1,290 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/gateway/session"
+	"github.com/sluice-mqtt/sluice/protocol"
+)
+
+// conn is one connection. Its reader goroutine runs serve and owns the fields
+// above mu; those below are for whoever holds mu. No two connections are
+// locked at once, and neither the store nor the bus is called under a lock.
+type conn struct {
+	g        *Gateway
+	serial   uint64 // tells connections apart, in the order of accepting
+	nc       net.Conn
+	raw      syscall.RawConn // nil where there is no non-blocking access
+	client   Client          // complete and constant once connected
+	lease    backend.Lease
+	open     bool // a session was opened under lease
+	durable  bool // the session has an inbox
+	v5       bool
+	problems bool // the client wants reason strings [MQTT-3.1.2-29]
+
+	in   session.Inbound
+	held []byte // the beginning of a packet that is not complete
+	last *route // of the last PUBLISH
+	// expiry is the session expiry interval in force, in seconds.
+	expiry     uint32
+	maxPacket  uint32 // the client's, 0 is none
+	enhanced   *enhanced
+	authTimer  *time.Timer   // ends the connection when its credentials do
+	willless   bool          // the client said goodbye: no will
+	newExpiry  *uint32       // said with goodbye
+	keepAlive  time.Duration // with the grace; 0 is none
+	seen       atomic.Int64  // when bytes came last, in ns since the start
+	goodbye    protocol.ReasonCode
+	hasGoodbye bool
+
+	mu      sync.Mutex
+	box     outbox
+	out     session.Outbound
+	aliases session.Aliases
+	subs    map[string]subscription // without shared ones
+	shared  map[string]subscription
+	tasks   []task // deliveries that go on at the client's pace
+	// up: CONNACK is written and nothing has ended the connection yet.
+	up      bool
+	ended   bool
+	endCode protocol.ReasonCode
+	endText string
+	pumping bool // a goroutine is in pump
+	repump  bool // it is to look again
+	resync  bool // the inbox is to be read, whatever is known of it
+	polling bool // a timer is set that looks for lost mail
+	touched uint64
+	gone    chan struct{} // closed by finish, made by whoever waits
+}
+
+var connSerials atomic.Uint64
+
+func newConn(g *Gateway, nc net.Conn, listener string) *conn {
+	c := &conn{g: g, serial: connSerials.Add(1), nc: nc, problems: true}
+	c.client.Listener = listener
+	c.client.Remote = nc.RemoteAddr()
+	switch s := nc.(type) {
+	case *net.TCPConn:
+		c.raw, _ = s.SyscallConn()
+	case *net.UnixConn:
+		c.raw, _ = s.SyscallConn()
+	}
+	return c
+}
+
+// now is the time on the gateway's monotonic clock.
+func (g *Gateway) now() time.Duration { return time.Since(g.started) }
+
+// serve reads until the connection is over, then clears up.
+func (c *conn) serve(ctx context.Context) {
+	defer c.finish(ctx)
+	defer c.recovered()
+	c.nc.SetDeadline(time.Now().Add(c.g.opt.Timing.Connect))
+	if !c.admit(ctx) {
+		return
+	}
+	c.nc.SetDeadline(time.Time{})
+	c.mu.Lock()
+	over := c.ended // its deadline was wiped out
+	c.mu.Unlock()
+	if over {
+		return
+	}
+	c.touch()
+	c.g.wheel.add(c)
+	if c.process(ctx, nil) { // what came behind CONNECT
+		c.readAll(func(b []byte) bool { return c.process(ctx, b) })
+	}
+}
+
+// recovered keeps a fault in the handling of one client's packets from
+// harming others.
+func (c *conn) recovered() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	c.g.stats.panics.Add(1)
+	c.g.log.Error("panic while serving a client", "client", string(c.client.ID), "panic", p, "stack", string(debug.Stack()))
+	c.end(protocol.UnspecifiedError, "internal error")
+}
+
+// end ends the connection from the server's side: DISCONNECT with the code for
+// an MQTT 5 client that is connected, then close. Only the first call counts.
+// It may be called by any goroutine, and does not wait.
+func (c *conn) end(code protocol.ReasonCode, text string) {
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return
+	}
+	c.endLocked(code, text)
+	c.mu.Unlock()
+	c.flush()
+	// The reader is woken and finds out.
+	c.nc.SetReadDeadline(time.Unix(1, 0))
+}
+
+func (c *conn) endLocked(code protocol.ReasonCode, text string) {
+	c.ended, c.endCode, c.endText = true, code, text
+	if !c.up || !c.v5 {
+		return
+	}
+	d := protocol.Disconnect{Code: code}
+	if c.problems {
+		d.Reason = text
+	}
+	if code == protocol.UseAnotherServer {
+		d.ServerReference = c.g.opt.ServerReference
+	}
+	c.packLocked(&d)
+}
+
+// fail ends the connection for an error that its own packets caused.
+func (c *conn) fail(err error) {
+	var pe *protocol.Error
+	switch {
+	case errors.As(err, &pe):
+		c.end(pe.Code, pe.Detail)
+	case errors.Is(err, backend.ErrFenced):
+		c.g.stats.fenced.Add(1)
+		c.end(protocol.SessionTakenOver, "session was taken over")
+	case errors.Is(err, backend.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		c.end(protocol.ServerBusy, "store is not available")
+	default:
+		c.end(protocol.UnspecifiedError, err.Error())
+	}
+}
+
+// lost notes that the socket failed or the peer closed it.
+func (c *conn) lost(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.ended, c.endCode = true, protocol.UnspecifiedError
+	switch {
+	case errors.Is(err, io.EOF):
+		c.endText = "closed by the client"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.endText = "no CONNECT in time"
+	default:
+		c.endText = err.Error()
+	}
+}
+
+// touch notes that the client is alive.
+func (c *conn) touch() { c.seen.Store(int64(c.g.now())) }
+
+// kick ends the connection because its session was taken over, and returns a
+// channel that is closed when it has let go of the session.
+func (c *conn) kick() <-chan struct{} {
+	c.g.stats.takeovers.Add(1)
+	c.end(protocol.SessionTakenOver, "session was taken over")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone == nil {
+		c.gone = make(chan struct{})
+	}
+	return c.gone
+}
+
+// lingerTime bounds how long a closed connection waits for its peer to close
+// too. Closing with input unread would reset the connection and destroy what
+// is still on its way, the DISCONNECT with its reason above all.
+const lingerTime = time.Second
+
+// finish lets go of everything. It runs in the reader's goroutine, last.
+func (c *conn) finish(ctx context.Context) {
+	c.mu.Lock()
+	wasUp := c.up
+	c.ended, c.up = true, false
+	code, text := c.endCode, c.endText
+	c.mu.Unlock()
+	if c.authTimer != nil {
+		c.authTimer.Stop()
+	}
+	if c.open {
+		c.detach(ctx)
+	}
+	if wasUp {
+		if c.hasGoodbye {
+			code, text = c.goodbye, "client disconnected"
+		}
+		c.g.stats.disconnects[code].Add(1)
+		c.g.log.Info("disconnected", "client", string(c.client.ID), "user", c.client.Username, "remote", c.client.Remote, "listener", c.client.Listener, "code", code, "reason", text)
+		c.g.observe(Event{Kind: EventDisconnected, Client: &c.client, Code: code})
+	}
+	c.mu.Lock()
+	if c.gone == nil {
+		c.gone = make(chan struct{})
+	}
+	close(c.gone)
+	c.mu.Unlock()
+	c.wait()
+	c.linger()
+	c.nc.Close()
+	c.g.forget(c)
+}
+
+// linger sends the end of the stream and takes what is still coming.
+func (c *conn) linger() {
+	if c.hasGoodbye && c.goodbye == protocol.Success {
+		return // the client closes [MQTT-3.14.4-2]; nothing of ours is on its way
+	}
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+	b := make([]byte, 1024)
+	for range 256 {
+		if _, err := c.nc.Read(b); err != nil {
+			return
+		}
+	}
+}
+
+// detach leaves the session in the store.
+func (c *conn) detach(ctx context.Context) {
+	c.g.withdraw(c)
+	c.mu.Lock()
+	left := c.out.Unfinished()
+	c.g.stats.inflight.Add(-int64(c.out.InFlight()))
+	c.g.stats.queued.Add(-int64(c.out.Queued()))
+	sent := c.out.Next() - 1
+	progress, changed := c.out.Progress()
+	c.mu.Unlock()
+	if c.durable {
+		c.g.stats.sessions.Add(-1)
+	}
+	if changed {
+		sctx, cancel := c.g.storeContext(ctx)
+		c.g.storeFailed(c.g.store.Advance(sctx, c.lease, progress))
+		cancel()
+	}
+	sctx, cancel := c.g.storeContext(ctx)
+	due, err := c.g.store.Release(sctx, c.lease, backend.ReleaseRequest{KeepWill: !c.willless, Expiry: c.newExpiry, Sent: sent})
+	cancel()
+	c.g.clients.remove(c)
+	if err != nil && !errors.Is(err, backend.ErrFenced) {
+		// The lease of the gateway, or the next owner, does it instead.
+		c.g.storeFailed(err)
+		c.g.log.Warn("session was not released", "client", string(c.client.ID), "err", err)
+	}
+	if len(left) > 0 {
+		c.g.requeue(ctx, c.client.ID, left)
+	}
+	c.g.carryOut(ctx, due)
+}

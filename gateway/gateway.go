@@ -1,0 +1,381 @@
+// Package gateway is an MQTT 3.1, 3.1.1 and 5.0 server that keeps nothing to
+// itself: sessions, their messages and retained messages are in a
+// [backend.Store], other gateways are reached through a [backend.Backend].
+//
+// A program creates a [Gateway] with [New] and either lets it open listeners
+// ([Gateway.Run]) or hands it connections ([Gateway.ServeConn]).
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/backend/topictree"
+	"github.com/sluice-mqtt/sluice/protocol"
+)
+
+// Gateway serves MQTT clients. Its methods may be called concurrently.
+type Gateway struct {
+	opt     Options
+	log     *slog.Logger
+	store   backend.Store
+	bus     backend.Backend
+	started time.Time
+	watched EventKind // what the observer wants
+
+	stats counters
+	// tree holds the subscriptions of the clients connected here, shared ones
+	// excepted, for live deliveries.
+	tree *topictree.Tree[*conn, subscription]
+	// routes caches what tree answers, by topic.
+	routes routes
+	// authRevision moves on when the authorizer may answer differently.
+	authRevision atomic.Uint64
+	clients      clients
+	interests    interests
+	wheel        wheel
+	sys          sysTopics
+
+	mu        sync.Mutex
+	state     state
+	listeners []*listener
+	conns     map[*conn]struct{}
+	// cancel ends everything that Start began, background are its goroutines.
+	cancel     context.CancelFunc
+	background sync.WaitGroup
+	serving    sync.WaitGroup // connections
+
+	// trouble holds the parts that are not ready, by name.
+	trouble sync.Map
+}
+
+type state uint8
+
+const (
+	stateNew state = iota
+	stateRunning
+	stateDraining
+	stateStopped
+)
+
+// New checks the options and makes a gateway. An error names every
+// [ConfigError] that was found.
+func New(o Options) (*Gateway, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		opt:   o,
+		log:   o.Logger,
+		store: o.Store,
+		bus:   o.Backend,
+		tree:  topictree.New[*conn, subscription](),
+		conns: make(map[*conn]struct{}),
+	}
+	if o.Authenticator == nil {
+		g.opt.Authenticator = allowAll{}
+	}
+	if o.Observer != nil {
+		g.watched = o.Observer.Events()
+	}
+	return g, nil
+}
+
+// Start joins the store and the bus and opens the listeners; everything is
+// live when it returns. An error is a [ConfigError] for a listener that can
+// not be opened, an [ExtensionError] for a store or bus that fails.
+// The context bounds the start, not the life of the gateway.
+func (g *Gateway) Start(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state != stateNew {
+		return errors.New("gateway: started before")
+	}
+	g.observe(Event{Kind: EventStarting})
+	g.started = time.Now()
+	node := backend.Node{ID: g.opt.ID, Load: g.load}
+	if err := g.store.Join(ctx, node, g.opt.Timing.Lease); err != nil {
+		return &ExtensionError{Extension: "Store", Err: err}
+	}
+	if err := g.bus.Start(ctx, g.opt.ID, handler{g}); err != nil {
+		return errors.Join(&ExtensionError{Extension: "Backend", Err: err}, g.store.Leave(ctx, g.opt.ID))
+	}
+	for _, l := range g.opt.Listeners {
+		ln, err := listen(g, l)
+		if err != nil {
+			for _, open := range g.listeners {
+				open.close()
+			}
+			return errors.Join(err, g.bus.Close(), g.store.Leave(ctx, g.opt.ID))
+		}
+		g.listeners = append(g.listeners, ln)
+	}
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	g.cancel = cancel
+	g.state = stateRunning
+	g.background.Go(func() { g.wheel.run(life, g) }) // until cancel
+	g.background.Go(func() { g.keepLease(life) })    // until cancel
+	g.background.Go(func() { g.doChores(life) })     // until cancel
+	g.background.Go(func() { g.publishSys(life) })   // until cancel
+	for _, l := range g.listeners {
+		g.background.Go(func() { l.serve(life) }) // until the listener is closed
+	}
+	g.observe(Event{Kind: EventStarted})
+	return nil
+}
+
+// Run starts the gateway, waits for the context to end, and shuts it down in
+// an orderly way, for which it takes the drain time and a little more.
+func (g *Gateway) Run(ctx context.Context) error {
+	if err := g.Start(ctx); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	limit := g.opt.Timing.DrainDelay + max(g.opt.Timing.Drain, 0) + 5*time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	return g.Shutdown(ctx)
+}
+
+// Addr is the address of an open listener, nil if there is none of that name.
+func (g *Gateway) Addr(name string) net.Addr {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range g.listeners {
+		if l.Name == name {
+			return l.ln.Addr()
+		}
+	}
+	return nil
+}
+
+// Ready reports what keeps this gateway from serving clients: nil, or an error
+// that names every part that is not ready.
+func (g *Gateway) Ready() error {
+	g.mu.Lock()
+	st := g.state
+	g.mu.Unlock()
+	switch st {
+	case stateNew:
+		return errors.New("not started")
+	case stateDraining:
+		return errors.New("draining")
+	case stateStopped:
+		return ErrStopped
+	}
+	var errs []error
+	g.trouble.Range(func(part, err any) bool {
+		errs = append(errs, fmt.Errorf("%s: %w", part, err.(error)))
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+// setTrouble notes that a part has failed, or is well again with nil, and
+// logs the change.
+func (g *Gateway) setTrouble(part string, err error) {
+	if err != nil {
+		if _, was := g.trouble.Swap(part, err); !was {
+			g.log.Warn("not ready", "part", part, "err", err)
+		}
+		return
+	}
+	if _, was := g.trouble.LoadAndDelete(part); was {
+		g.log.Info("ready again", "part", part)
+	}
+}
+
+// Shutdown stops in an orderly way: not ready at once, then no new
+// connections, then the clients are sent away over the drain time, MQTT 5
+// clients with 0x8B or 0x9C; their sessions are left in the store. When the
+// context ends first, the rest is closed at once. A second call waits too.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.mu.Lock()
+	if g.state != stateRunning {
+		st := g.state
+		g.mu.Unlock()
+		if st == stateNew {
+			return ErrStopped
+		}
+		g.background.Wait()
+		return nil
+	}
+	g.state = stateDraining
+	g.mu.Unlock()
+	g.observe(Event{Kind: EventStopping})
+	sleep(ctx, g.opt.Timing.DrainDelay)
+	for _, l := range g.listeners {
+		l.close()
+	}
+	g.drain(ctx)
+
+	g.cancel()
+	closed := make(chan struct{})
+	go func() { g.serving.Wait(); close(closed) }() // ends with the last connection
+	select {
+	case <-closed:
+	case <-ctx.Done():
+		g.mu.Lock()
+		for c := range g.conns {
+			c.nc.Close()
+		}
+		g.mu.Unlock()
+		<-closed
+	}
+	g.background.Wait()
+	busErr := g.bus.Close()
+	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.opt.Timing.Store)
+	defer cancel()
+	storeErr := g.store.Leave(leave, g.opt.ID)
+	g.mu.Lock()
+	g.state = stateStopped
+	g.mu.Unlock()
+	g.observe(Event{Kind: EventStopped})
+	return errors.Join(busErr, storeErr)
+}
+
+// drain ends the connections in random order, spread over the drain time.
+func (g *Gateway) drain(ctx context.Context) {
+	g.mu.Lock()
+	all := make([]*conn, 0, len(g.conns))
+	for c := range g.conns {
+		all = append(all, c)
+	}
+	g.mu.Unlock()
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	code := protocol.ServerShuttingDown
+	if g.opt.ServerReference != "" {
+		code = protocol.UseAnotherServer
+	}
+	// A pause every so many keeps the timer's resolution out of the pace.
+	const step = 20 * time.Millisecond
+	steps := int(max(g.opt.Timing.Drain, 0) / step)
+	for i, c := range all {
+		c.end(code, "server is shutting down")
+		if steps > 0 && i*steps/len(all) != (i+1)*steps/len(all) {
+			sleep(ctx, step*time.Duration((i+1)*steps/len(all)-i*steps/len(all)))
+		}
+	}
+}
+
+// sleep waits for d or the end of the context, and reports whether it was d.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// ServeConn serves one connection that was accepted elsewhere, as if it had
+// come in by the listener of that name, and returns when it is over. The
+// connection is closed in any case. The end of the context ends it.
+func (g *Gateway) ServeConn(ctx context.Context, nc net.Conn, listener string) error {
+	c, err := g.newConn(nc, listener)
+	if err != nil {
+		nc.Close()
+		return err
+	}
+	defer g.serving.Done()
+	stop := context.AfterFunc(ctx, func() { c.end(protocol.ServerShuttingDown, "connection was cancelled") })
+	defer stop()
+	c.serve(context.WithoutCancel(ctx))
+	return nil
+}
+
+// newConn registers a connection, unless the gateway is not running or has
+// too many.
+func (g *Gateway) newConn(nc net.Conn, listener string) (*conn, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state != stateRunning {
+		return nil, ErrStopped
+	}
+	c := newConn(g, nc, listener)
+	g.conns[c] = struct{}{}
+	g.serving.Add(1)
+	g.stats.connected()
+	return c, nil
+}
+
+func (g *Gateway) forget(c *conn) {
+	g.mu.Lock()
+	delete(g.conns, c)
+	g.mu.Unlock()
+	g.stats.connections.Add(-1)
+}
+
+// Reauthorize makes the gateway ask its [Authorizer] anew: for deliveries from
+// now on, and for the subscriptions of every connected client, which loses
+// those that are not allowed any more.
+func (g *Gateway) Reauthorize(ctx context.Context) {
+	g.authRevision.Add(1)
+	for _, c := range g.clients.all() {
+		c.reauthorize(ctx)
+	}
+}
+
+// Disconnect ends the connection of a client of this gateway with the code and
+// reports whether there was one.
+func (g *Gateway) Disconnect(id backend.ClientID, code protocol.ReasonCode, reason string) bool {
+	c := g.clients.get(id)
+	if c == nil {
+		return false
+	}
+	c.end(code, reason)
+	return true
+}
+
+// observe tells the observer of e, if it wants to know. What it does wrong
+// stays its own.
+func (g *Gateway) observe(e Event) {
+	if g.watched&e.Kind == 0 {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			g.stats.panics.Add(1)
+			g.log.Error("observer panicked", "event", uint32(e.Kind), "panic", p)
+		}
+	}()
+	g.opt.Observer.Observe(e)
+}
+
+// authorize asks the authorizer. A panic of it is a refusal.
+func (g *Gateway) authorize(ctx context.Context, c *Client, a Access) (err error) {
+	if g.opt.Authorizer == nil {
+		return nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			g.stats.panics.Add(1)
+			err = &ExtensionError{Extension: "Authorizer", Err: fmt.Errorf("panic: %v", p)}
+			g.log.Error("authorizer panicked", "client", string(c.ID), "panic", p)
+		}
+	}()
+	return g.opt.Authorizer.Authorize(ctx, c, a)
+}
+
+// refusalCode is the reason code for an authorizer's no.
+func refusalCode(err error) protocol.ReasonCode {
+	var r *RefusalError
+	if errors.As(err, &r) {
+		return r.Code
+	}
+	return protocol.NotAuthorized
+}

@@ -1,0 +1,60 @@
+package gateway
+
+import (
+	"context"
+
+	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/protocol"
+)
+
+// handler takes what the bus brings, one call at a time.
+type handler struct{ g *Gateway }
+
+var _ backend.Handler = handler{}
+
+// HandleMessage delivers a message of another gateway to the live sessions
+// here. Its inboxes were seen to where it was published.
+func (h handler) HandleMessage(m *backend.Message) {
+	b := newBatch(h.g, nil)
+	b.pubs = append(b.pubs, pub{msg: *m, kept: m, route: h.g.route(context.Background(), bytesOf(m.Topic))})
+	b.deliver(func(*pub) bool { return true })
+	b.flush()
+	b.free()
+}
+
+// HandleNotice does what another gateway asks for one client.
+func (h handler) HandleNotice(n backend.Notice) {
+	switch n.Kind {
+	case backend.NoticeMail, backend.NoticeDeliver:
+		b := newBatch(h.g, nil)
+		b.hand(context.Background(), n.Client, n.Epoch, &n.Entry)
+		b.flush()
+		b.free()
+	case backend.NoticeTakeover:
+		if c := h.g.clients.get(n.Client); c != nil && c.lease.Epoch < n.Epoch {
+			c.kick()
+		}
+	case backend.NoticeKick:
+		if c := h.g.clients.get(n.Client); c != nil {
+			c.end(protocol.ReasonCode(n.Code), "administrative action")
+		}
+	}
+}
+
+// HandleGap looks into the inboxes of the sessions here. What sessions without
+// an inbox may have missed is gone; they are told by being disconnected, if the
+// policy says so.
+func (h handler) HandleGap(reason error) {
+	g := h.g
+	g.stats.gaps.Add(1)
+	all := g.clients.all()
+	g.log.Warn("messages from other gateways may have been missed", "err", reason, "clients", len(all))
+	for _, c := range all {
+		switch {
+		case c.durable:
+			c.resyncInbox()
+		case g.opt.GapPolicy == GapDisconnect:
+			c.end(protocol.UnspecifiedError, "messages may have been missed")
+		}
+	}
+}

@@ -1,0 +1,318 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/protocol"
+)
+
+// send stores, routes and acknowledges the publishes of the batch:
+//
+//  1. QoS 0 publishes are delivered at once: they never wait for the store.
+//  2. Retained ones are stored.
+//  3. QoS 1 and 2 publishes are appended to the inboxes that match. Until that
+//     has succeeded, nothing is acknowledged.
+//  4. They are delivered to live sessions, here and on other gateways.
+//  5. The acknowledgements leave, in the order of the packets.
+//  6. The owners of the inboxes are told.
+func (b *batch) send(ctx context.Context) error {
+	b.collect()
+	b.deliver(func(u *pub) bool { return u.msg.QoS == 0 })
+	if len(b.touched) > 0 && (len(b.msgs) > 0 || len(b.retain) > 0) {
+		b.flush()
+	}
+	if len(b.retain) > 0 {
+		if err := b.storeRetained(ctx); err != nil {
+			return err
+		}
+	}
+	if len(b.msgs) > 0 {
+		if err := b.append(ctx); err != nil {
+			return err
+		}
+		b.deliver(func(u *pub) bool { return u.msg.QoS > 0 })
+	}
+	if err := b.forward(ctx); err != nil {
+		return err
+	}
+	b.acknowledge()
+	b.tell(ctx)
+	return nil
+}
+
+// collect finds what has to be stored.
+func (b *batch) collect() {
+	b.retain = b.retain[:0]
+	for i := range b.pubs {
+		u := &b.pubs[i]
+		if u.done {
+			continue
+		}
+		if u.msg.Retain {
+			b.retain = append(b.retain, &u.msg)
+		}
+		if u.msg.QoS > 0 || b.g.store.Shares(u.msg.Topic) {
+			b.msgs = append(b.msgs, &u.msg)
+			b.index = append(b.index, i)
+		}
+	}
+}
+
+// storeRetained stores retained messages. One that a limit refuses is answered
+// with Quota exceeded and goes no further, if it can be answered.
+func (b *batch) storeRetained(ctx context.Context) error {
+	acked := false
+	for _, m := range b.retain {
+		acked = acked || m.QoS > 0
+	}
+	store := func(ctx context.Context) error { return b.g.store.Retain(ctx, b.retain) }
+	var err error
+	if acked {
+		err = b.hold(ctx, store)
+	} else {
+		sctx, cancel := b.g.storeContext(ctx)
+		err = b.g.storeFailed(store(sctx))
+		cancel()
+	}
+	switch {
+	case errors.Is(err, backend.ErrFull), errors.Is(err, backend.ErrTooLarge):
+		return b.retainOneByOne(ctx)
+	case err != nil && acked:
+		return err
+	case err != nil:
+		b.g.log.Warn("retained messages of QoS 0 were not stored", "count", len(b.retain), "err", err)
+		return nil
+	}
+	if b.g.watched&EventRetained != 0 {
+		for _, m := range b.retain {
+			b.g.observe(Event{Kind: EventRetained, Client: b.client(), Message: m})
+		}
+	}
+	return nil
+}
+
+// retainOneByOne finds out which messages a limit refuses.
+func (b *batch) retainOneByOne(ctx context.Context) error {
+	for i := range b.pubs {
+		u := &b.pubs[i]
+		if u.done || !u.msg.Retain {
+			continue
+		}
+		err := b.hold(ctx, func(ctx context.Context) error {
+			return b.g.store.Retain(ctx, []*backend.Message{&u.msg})
+		})
+		switch {
+		case err == nil:
+		case !errors.Is(err, backend.ErrFull) && !errors.Is(err, backend.ErrTooLarge):
+			return err
+		default:
+			b.g.log.Debug("retained message refused", "topic", u.msg.Topic, "err", err)
+			b.g.drop(DropRetainedFull, b.client(), &u.msg, 1)
+			u.msg.Retain = false
+			if u.ack != 0 && b.c != nil && b.c.v5 {
+				u.done, u.code = true, protocol.QuotaExceeded
+			}
+		}
+	}
+	// The refused ones are not to be appended.
+	b.msgs, b.index = b.msgs[:0], b.index[:0]
+	b.collect()
+	return nil
+}
+
+// hold is conn.hold, or one call for the server's own publishes.
+func (b *batch) hold(ctx context.Context, call func(context.Context) error) error {
+	if b.c != nil {
+		return b.c.hold(ctx, call)
+	}
+	sctx, cancel := b.g.storeContext(ctx)
+	defer cancel()
+	return b.g.storeFailed(call(sctx))
+}
+
+func (b *batch) client() *Client {
+	if b.c == nil {
+		return nil
+	}
+	return &b.c.client
+}
+
+// append puts the messages into the inboxes of the sessions that match.
+func (b *batch) append(ctx context.Context) error {
+	for len(b.appends) < len(b.msgs) {
+		b.appends = append(b.appends, backend.Append{})
+	}
+	out := b.appends[:len(b.msgs)]
+	acked := false
+	for _, m := range b.msgs {
+		acked = acked || m.QoS > 0
+	}
+	call := func(ctx context.Context) error {
+		for i := range out {
+			out[i] = backend.Append{Targets: out[i].Targets[:0]}
+		}
+		return b.g.store.Append(ctx, b.msgs, out)
+	}
+	if acked {
+		if err := b.hold(ctx, call); err != nil {
+			return err
+		}
+	} else {
+		sctx, cancel := b.g.storeContext(ctx)
+		err := b.g.storeFailed(call(sctx))
+		cancel()
+		if err != nil { // QoS 0 for shared groups: at most once
+			for i := range out {
+				out[i] = backend.Append{}
+				b.g.drop(DropStore, nil, b.msgs[i], 1)
+			}
+			return nil
+		}
+	}
+	for i := range out {
+		u := &b.pubs[b.index[i]]
+		if out[i].Refused > 0 {
+			b.g.drop(DropInboxFull, nil, &u.msg, out[i].Refused)
+		}
+		if out[i].Duplicate {
+			u.done = true
+			continue
+		}
+		if !out[i].Matched && len(u.route.targets) == 0 && u.msg.QoS > 0 && b.g.alone() {
+			u.code = protocol.NoMatchingSubscribers
+		}
+	}
+	return nil
+}
+
+// alone reports whether no other gateway can have subscribers.
+func (g *Gateway) alone() bool {
+	s, ok := g.bus.(backend.Solitary)
+	return ok && s.Alone()
+}
+
+// forward gives the messages to the other gateways. A QoS 0 message that the
+// bus does not take is lost, which is counted; one that is to be acknowledged
+// waits for the bus.
+func (b *batch) forward(ctx context.Context) error {
+	for i := range b.pubs {
+		u := &b.pubs[i]
+		if u.done {
+			continue
+		}
+		err := b.g.bus.Publish(ctx, &u.msg)
+		switch {
+		case err == nil:
+		case errors.Is(err, backend.ErrTooLarge):
+			b.g.drop(DropTooLarge, nil, &u.msg, 1)
+			if u.ack != 0 {
+				u.code = protocol.PacketTooLarge
+			}
+		case u.msg.QoS == 0:
+			b.g.drop(DropBus, nil, &u.msg, 1)
+		default:
+			err := b.hold(ctx, func(ctx context.Context) error { return b.g.bus.Publish(ctx, &u.msg) })
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// acknowledge writes PUBACK and PUBREC, the only place that does.
+func (b *batch) acknowledge() {
+	c := b.c
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range b.pubs {
+		u := &b.pubs[i]
+		if u.ack == 0 {
+			continue
+		}
+		if u.taken {
+			switch {
+			case u.ack == protocol.PUBACK:
+				c.in.Acked()
+			case u.code >= protocol.UnspecifiedError:
+				c.in.Refused(u.packet)
+			}
+		}
+		if !c.ended {
+			c.ackLocked(u.ack, u.packet, u.code)
+		}
+	}
+}
+
+// tell delivers what was appended: to connections here with the message in
+// hand, to those elsewhere by a notice.
+func (b *batch) tell(ctx context.Context) {
+	for i := range b.msgs {
+		a := &b.appends[i]
+		if !a.Duplicate {
+			b.tellTargets(ctx, a.Targets)
+		}
+		clear(a.Targets)
+		a.Targets = a.Targets[:0]
+	}
+}
+
+func (b *batch) tellTargets(ctx context.Context, targets []backend.Target) {
+	for j := range targets {
+		t := &targets[j]
+		if t.Node == "" {
+			continue
+		}
+		if t.Node == b.g.opt.ID {
+			b.hand(ctx, t.Client, t.Epoch, &t.Entry)
+			continue
+		}
+		n := backend.Notice{Kind: backend.NoticeMail, Client: t.Client, Epoch: t.Epoch, Entry: t.Entry}
+		if t.Entry.Seq == 0 {
+			n.Kind = backend.NoticeDeliver
+		}
+		if err := b.g.bus.Notify(ctx, t.Node, n); err != nil {
+			// The doorbell is lost, not the mail; a message without an inbox
+			// goes to another member.
+			b.g.log.Debug("notice not sent", "client", string(t.Client), "err", err)
+			if t.Entry.Seq == 0 {
+				b.g.requeue(ctx, t.Client, []backend.Entry{t.Entry})
+			}
+		}
+	}
+}
+
+// hand gives an entry to a client of this gateway.
+func (b *batch) hand(ctx context.Context, client backend.ClientID, epoch uint64, e *backend.Entry) {
+	c := b.g.clients.get(client)
+	if c == nil || c.lease.Epoch != epoch {
+		if e.Seq == 0 {
+			b.g.requeue(ctx, client, []backend.Entry{*e})
+		}
+		return
+	}
+	if e.Seq == 0 {
+		b.offer(c, e)
+		return
+	}
+	b.mail(c, e)
+}
+
+// Publish publishes a message of the server's own, or of an embedding program,
+// as if a client had. With QoS 1 and 2 it returns when the message is stored.
+func (g *Gateway) Publish(ctx context.Context, m *backend.Message) error {
+	if err := protocol.ValidTopicName(m.Topic); err != nil {
+		return err
+	}
+	b := newBatch(g, nil)
+	defer b.free()
+	b.pubs = append(b.pubs, pub{msg: *m, route: g.route(ctx, []byte(m.Topic))})
+	err := b.send(ctx)
+	b.flush()
+	return err
+}
