@@ -157,7 +157,7 @@ func TestAppendLeavesOutWhatTheVersionHasNot(t *testing.T) {
 		{"puback", `40 02 0001`, &Ack{Kind: PUBACK, PacketID: 1, Code: QuotaExceeded, Reason: "r"}},
 		{"connack", `20 02 00 03`, &Connack{Code: ServerBusy, Reason: "r", ReceiveMaximum: new(uint16(1))}},
 		{"subscribe", `82 [ 0001 "a" 01 ]`, &Subscribe{PacketID: 1, ID: 3, Filters: []SubscribeFilter{{Filter: "a", QoS: 1, NoLocal: true, RetainHandling: 2}}}},
-		{"suback", `90 [ 0001 02 80 ]`, &Suback{PacketID: 1, Codes: []ReasonCode{GrantedQoS2, NotAuthorized}, Reason: "r"}},
+		{"suback", `90 [ 0001 02 80 80 ]`, &Suback{PacketID: 1, Codes: []ReasonCode{GrantedQoS2, ImplementationSpecificError, WildcardSubscriptionsNotSupported}, Reason: "r"}},
 		{"unsuback", `b0 02 0001`, &Unsuback{PacketID: 1, Codes: []ReasonCode{NoSubscriptionExisted}}},
 		{"disconnect", `e0 00`, &Disconnect{Code: SessionTakenOver, Reason: "r"}},
 	}
@@ -170,6 +170,16 @@ func TestAppendLeavesOutWhatTheVersionHasNot(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Session present came with 3.1.1 [MQTT-3.2.2-2]: 3.1 does not use that byte.
+func TestAppendSessionPresent(t *testing.T) {
+	for v, want := range map[Version]string{V31: `20 02 00 00`, V311: `20 02 01 00`, V5: `20 03 01 00 00`} {
+		got, err := (&Connack{SessionPresent: true}).Append(nil, v)
+		if err != nil || string(got) != string(wire(t, want)) {
+			t.Errorf("%v: %x, %v; want %s", v, got, err, want)
+		}
 	}
 }
 

@@ -10,6 +10,8 @@ type cursor struct {
 	err *Error
 }
 
+// fail notes a fault, if it is the first: what was missing reads as 0, and 0 may
+// look like another fault.
 func (c *cursor) fail(err *Error) {
 	if c.err == nil {
 		c.err = err
@@ -112,7 +114,7 @@ func (c *cursor) string() string { return string(c.text()) }
 // packetID reads a packet identifier, which is never 0 [MQTT-2.2.1-3].
 func (c *cursor) packetID() uint16 {
 	id := c.uint16()
-	if id == 0 && c.err == nil {
+	if id == 0 {
 		c.fail(violation("packet identifier 0"))
 	}
 	return id

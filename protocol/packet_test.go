@@ -49,6 +49,33 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// Decode does not lean on ParseHeader for what it has to refuse itself.
+func TestDecodeChecksTheHeader(t *testing.T) {
+	body := wire(t, `"a" 0001 00`)
+	tests := []struct {
+		name, clause string
+		p            Packet
+		h            Header
+		code         ReasonCode
+	}{
+		{"publish, QoS 3", "[MQTT-3.3.1-4]", &Publish{}, Header{Type: PUBLISH, Flags: 6, Length: len(body)}, MalformedPacket},
+		{"publish, DUP with QoS 0", "[MQTT-3.3.1-2]", &Publish{}, Header{Type: PUBLISH, Flags: 8, Length: len(body)}, ProtocolError},
+		{"ack of another type", "5 §3.4", &Ack{}, Header{Type: SUBACK, Length: len(body)}, ProtocolError},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := tt.p.Decode(tt.h, body, V5); err == nil || codeOf(t, err) != tt.code {
+				t.Errorf("%s: %v, want %v", tt.clause, err, tt.code)
+			}
+		})
+	}
+	for _, typ := range []Type{0, 16} {
+		if _, err := Decode(Header{Type: typ}, nil, V5); err == nil || codeOf(t, err) != MalformedPacket {
+			t.Errorf("type %d: %v, want it refused as malformed", typ, err)
+		}
+	}
+}
+
 // A refused CONNECT tells how it wants to be answered.
 func TestConnectVersionOfRefusal(t *testing.T) {
 	tests := []struct {

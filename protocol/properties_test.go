@@ -122,8 +122,11 @@ func TestUnknownProperties(t *testing.T) {
 	for carrier, packet := range carriers {
 		for _, id := range ids {
 			s := fmt.Sprintf(packet, id)
-			if _, err := decodeWhole(wire(t, s), V5); err == nil || codeOf(t, err) != MalformedPacket {
+			_, err := decodeWhole(wire(t, s), V5)
+			if err == nil || codeOf(t, err) != MalformedPacket {
 				t.Errorf("%s: %s: %v, want it refused as malformed", carrier, s, err)
+			} else if len(id) == 5 && err.Error() != "Malformed Packet: unknown property" {
+				t.Errorf("%s: %s: %v, want it called unknown", carrier, s, err)
 			}
 		}
 	}

@@ -94,7 +94,7 @@ func (p *Publish) decodeProperties(c *cursor) error {
 			p.MessageExpiry, p.HasMessageExpiry = props.uint32(), true
 		case propTopicAlias:
 			p.TopicAlias, p.HasTopicAlias = props.uint16(), true
-			if p.TopicAlias == 0 && props.err == nil { // [MQTT-3.3.2-8]
+			if p.TopicAlias == 0 { // [MQTT-3.3.2-8]
 				props.fail(&Error{TopicAliasInvalid, "topic alias 0"})
 			}
 		case propSubscriptionID:

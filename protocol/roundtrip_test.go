@@ -272,7 +272,7 @@ func TestDecodeReplacesEverything(t *testing.T) {
 // Fields that refer to the body end where they end: appending to one does not
 // write into the next.
 func TestAliasesAreClipped(t *testing.T) {
-	b := wire(t, `32 [ "topic" 0001 [ 09 0002 'cd' 23 0001 ] 'payload' ]`)
+	b := wire(t, `32 [ "topic" 0001 [ 01 00 09 0002 'cd' 23 0001 ] 'payload' ]`)
 	var p Publish
 	h, size, err := ParseHeader(b, V5, 0)
 	if err != nil {

@@ -43,23 +43,29 @@ func checkTopic(b []byte) topicState {
 	case len(b) > maxString:
 		return topicTooLong
 	}
-	rest := b
-	for len(rest) >= 8 {
+	if len(b) < 8 {
+		for _, c := range b {
+			if c-1 >= 0x7F || c == '+' || c == '#' {
+				return checkTopicSlowly(b)
+			}
+		}
+		return topicFine
+	}
+	for rest := b; ; rest = rest[8:] {
+		if len(rest) < 8 {
+			rest = b[len(b)-8:]
+		}
 		// As in validText; and '+' and '#' differ in one bit only, so that a
 		// byte of y is 0 where x has one of them.
 		x := binary.LittleEndian.Uint64(rest)
 		y := (x | 0x08*ones) ^ '+'*ones
 		if (x|(x-ones)|(y-ones))&highs != 0 {
-			return checkTopicSlowly(rest)
+			return checkTopicSlowly(b)
 		}
-		rest = rest[8:]
-	}
-	for _, c := range rest {
-		if c-1 >= 0x7F || c == '+' || c == '#' {
-			return checkTopicSlowly(rest)
+		if len(rest) == 8 {
+			return topicFine
 		}
 	}
-	return topicFine
 }
 
 func checkTopicSlowly(b []byte) topicState {

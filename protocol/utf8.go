@@ -19,27 +19,34 @@ func ValidString[T ~string | ~[]byte](s T) bool {
 }
 
 // Eight bytes at a time: a byte of 0x80 or more has its high bit set, and taking
-// 1 from each byte sets the high bit of one that is 0.
+// 1 from each byte sets the high bit of one that is 0. The last eight may overlap
+// those before them.
 const (
 	ones  = 0x0101010101010101
 	highs = 0x8080808080808080
 )
 
 func validText(b []byte) bool {
-	rest := b
-	for len(rest) >= 8 {
+	if len(b) < 8 {
+		for _, c := range b {
+			if c-1 >= 0x7F { // 0, or not ASCII
+				return validUnicode(b)
+			}
+		}
+		return true
+	}
+	for rest := b; ; rest = rest[8:] {
+		if len(rest) < 8 {
+			rest = b[len(b)-8:]
+		}
 		x := binary.LittleEndian.Uint64(rest)
 		if (x|(x-ones))&highs != 0 {
-			return validUnicode(rest)
+			return validUnicode(b)
 		}
-		rest = rest[8:]
-	}
-	for _, c := range rest {
-		if c-1 >= 0x7F { // 0, or not ASCII
-			return validUnicode(rest)
+		if len(rest) == 8 {
+			return true
 		}
 	}
-	return true
 }
 
 func validUnicode(b []byte) bool {
