@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"bytes"
 	"io"
 	"net/http"
 	"strings"
@@ -19,34 +18,45 @@ func frames(t *testing.T) (*wire.Client, *wire.WebSocket) {
 	return c, c.Conn().(*wire.WebSocket)
 }
 
-// hello is the bytes of a CONNECT of a new client.
-func hello() []byte { return wire.Encode(clean3(wire.V311), wire.V311) }
+// coversBoth says that the running test proves statements which have the same
+// identifier in both standards: chapter 6 did not change.
+func coversBoth(t *testing.T, ids ...string) {
+	t.Helper()
+	covers(t, "3.1.1", ids...)
+	covers(t, "5.0", ids...)
+}
 
 // [MQTT-6.0.0-2]: packets may begin and end anywhere in frames and in
 // fragmented messages.
 func TestWebSocketBorders(t *testing.T) {
 	t.Parallel()
-	covers311(t, "MQTT-6.0.0-2", "MQTT-6.0.0-3", "MQTT-6.0.0-4", "MQTT-7.1.1-1")
-	topic := unique("t")
-	stream := bytes.Join([][]byte{hello(), wire.Encode(wire.Sub(1, topic, 1), wire.V311),
-		wire.Encode(wire.Publish{Topic: topic, Payload: strings.Repeat("x", 300)}, wire.V311)}, nil)
+	covers311(t, "MQTT-7.1.1-1")
+	coversBoth(t, "MQTT-6.0.0-2", "MQTT-6.0.0-3", "MQTT-6.0.0-4")
+	// stream is what each connection sends, as a client of its own.
+	stream := func(v wire.Version) (all []byte) {
+		topic := unique("t")
+		for _, p := range []wire.Packet{clean3(v), wire.Sub(1, topic, 1), wire.Publish{Topic: topic, Payload: strings.Repeat("x", 300)}} {
+			all = append(all, wire.Encode(p, v)...)
+		}
+		return all
+	}
 	const last = 0x80
 	tests := []struct {
 		name string
-		send func(ws *wire.WebSocket)
+		send func(ws *wire.WebSocket, stream []byte)
 	}{
-		{"all in one frame", func(ws *wire.WebSocket) { ws.WriteFrame(last|wire.WSBinary, stream) }},
-		{"a byte a frame", func(ws *wire.WebSocket) {
+		{"all in one frame", func(ws *wire.WebSocket, stream []byte) { ws.WriteFrame(last|wire.WSBinary, stream) }},
+		{"a byte a frame", func(ws *wire.WebSocket, stream []byte) {
 			for i := range stream {
 				ws.WriteFrame(last|wire.WSBinary, stream[i:i+1])
 			}
 		}},
-		{"a fragmented message", func(ws *wire.WebSocket) {
+		{"a fragmented message", func(ws *wire.WebSocket, stream []byte) {
 			ws.WriteFrame(wire.WSBinary, stream[:5])
 			ws.WriteFrame(wire.WSContinuation, stream[5:70])
 			ws.WriteFrame(last|wire.WSContinuation, stream[70:])
 		}},
-		{"with control and empty frames between", func(ws *wire.WebSocket) {
+		{"with control and empty frames between", func(ws *wire.WebSocket, stream []byte) {
 			ws.WriteFrame(last|wire.WSPing, []byte("a"))
 			ws.WriteFrame(last|wire.WSBinary, nil)
 			ws.WriteFrame(wire.WSBinary, stream[:5])
@@ -58,14 +68,18 @@ func TestWebSocketBorders(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			c, ws := frames(t)
-			tt.send(ws)
-			c.Expect(wire.Connack{}, wire.Suback{ID: 1, Codes: []byte{1}})
-			if got := c.Receive(); len(got.Payload) != 300 {
-				t.Errorf("got %+v", got)
+			for _, v := range []wire.Version{wire.V31, wire.V311, wire.V5} {
+				c, ws := frames(t)
+				c.Speak(v)
+				tt.send(ws, stream(v))
+				wire.Next[wire.Connack](c)
+				c.Expect(wire.Suback{ID: 1, Codes: []byte{1}})
+				if got := c.Receive(); len(got.Payload) != 300 {
+					t.Errorf("got %+v", got)
+				}
+				c.Send(wire.Disconnect{})
+				c.ExpectClosed()
 			}
-			c.Send(wire.Disconnect{})
-			c.ExpectClosed()
 		})
 	}
 }
@@ -73,7 +87,7 @@ func TestWebSocketBorders(t *testing.T) {
 // [MQTT-6.0.0-1]: text, and what breaks RFC 6455, ends the connection at once.
 func TestWebSocketBadFrames(t *testing.T) {
 	t.Parallel()
-	covers311(t, "MQTT-6.0.0-1")
+	coversBoth(t, "MQTT-6.0.0-1")
 	const last = 0x80
 	tests := []struct {
 		name string
@@ -138,7 +152,7 @@ func TestWebSocketPingAndWill(t *testing.T) {
 // connection and lets a client send bombs.
 func TestWebSocketUpgrade(t *testing.T) {
 	t.Parallel()
-	covers311(t, "MQTT-6.0.0-3", "MQTT-6.0.0-4")
+	coversBoth(t, "MQTT-6.0.0-3", "MQTT-6.0.0-4")
 	const name = "Sec-Websocket-Protocol"
 	tests := []struct {
 		what     string
@@ -150,7 +164,6 @@ func TestWebSocketUpgrade(t *testing.T) {
 		{"mqtt in another line", http.Header{name: {"chat", "mqtt"}}, true},
 		{"a page from elsewhere", http.Header{name: {"mqtt"}, "Origin": {"https://example.org"}}, true},
 		{"compression offered", http.Header{name: {"mqtt"}, "Sec-Websocket-Extensions": {"permessage-deflate; client_max_window_bits"}}, true},
-		{"no subprotocol", nil, false},
 		{"another subprotocol", http.Header{name: {"chat"}}, false},
 		{"another version", http.Header{name: {"mqtt"}, "Sec-Websocket-Version": {"12"}}, false},
 		{"no key", http.Header{name: {"mqtt"}, "Sec-Websocket-Key": {""}}, false},
@@ -175,6 +188,25 @@ func TestWebSocketUpgrade(t *testing.T) {
 			wire.New(t, ws).Connect(clean3(wire.V311)).Ping()
 		})
 	}
+}
+
+// Who offers no subprotocol at all may be let in, but then none is selected.
+func TestWebSocketNoSubprotocol(t *testing.T) {
+	t.Parallel()
+	ws, resp, err := wire.OpenWS(harness.Shared(t).AnyWS(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ws == nil {
+		if resp.StatusCode < 400 || resp.StatusCode > 499 {
+			t.Errorf("status %s", resp.Status)
+		}
+		return
+	}
+	if got := resp.Header.Get("Sec-Websocket-Protocol"); got != "" {
+		t.Errorf("selected %q", got)
+	}
+	wire.New(t, ws).Connect(clean3(wire.V311)).Ping()
 }
 
 // What is not an upgrade, or is for another path, is answered like HTTP.
