@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/sluice-mqtt/sluice/gateway"
+)
+
+// loadConfig reads the environment and checks what can be checked without
+// opening anything. The errors are all that were found, one a variable.
+func loadConfig(environ []string) (config, []setting, []error) {
+	var c config
+	settings, errs := load(environ, &c)
+	if len(errs) == 0 {
+		errs = append(errs, flatten(c.checkDrivers())...)
+		errs = append(errs, flatten(c.checkAnonymous())...)
+	}
+	return c, settings, errs
+}
+
+// flatten takes joined errors apart.
+func flatten(err error) []error {
+	switch e := err.(type) {
+	case nil:
+		return nil
+	case interface{ Unwrap() []error }:
+		var all []error
+		for _, err := range e.Unwrap() {
+			all = append(all, flatten(err)...)
+		}
+		return all
+	}
+	return []error{err}
+}
+
+// named turns the errors of the gateway about its options into errors about
+// the variables that set them.
+func named(err error, settings []setting) []error {
+	all := flatten(err)
+	for i, err := range all {
+		var c *gateway.ConfigError
+		if !errors.As(err, &c) {
+			continue
+		}
+		s, ok := byOption(settings, c.Field)
+		switch {
+		case !ok:
+		case c.Cause != nil:
+			all[i] = &problem{s.Name, s.Value, c.Cause.Error()}
+		default:
+			all[i] = &problem{s.Name, s.Value, "allowed is " + c.Allowed}
+		}
+	}
+	return all
+}
+
+// build makes the gateway that the configuration asks for; it opens the
+// drivers, but no listener.
+func (c *config) build(settings []setting, with func(*gateway.Options)) (*gateway.Gateway, []error) {
+	o := c.options()
+	var errs [2]error
+	o.Backend, errs[0] = backends[c.Backend].open(c)
+	o.Store, errs[1] = stores[c.Store].open(c)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, named(err, settings)
+	}
+	with(&o)
+	g, err := gateway.New(o)
+	return g, named(err, settings)
+}
+
+func checkConfig(p process) int {
+	c, settings, errs := loadConfig(p.environ)
+	if len(errs) == 0 {
+		_, errs = c.build(settings, func(*gateway.Options) {})
+	}
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	for _, s := range settings {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, s.Value, s.Source)
+	}
+	w.Flush()
+	for _, u := range findUnknown(p.environ, names(settings)) {
+		fmt.Fprintln(p.stderr, "warning:", u)
+	}
+	if len(errs) > 0 {
+		return p.fail(errs...)
+	}
+	return exitOK
+}

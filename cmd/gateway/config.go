@@ -1,0 +1,206 @@
+package main
+
+import (
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/backend/index"
+	"github.com/sluice-mqtt/sluice/backend/memory"
+	"github.com/sluice-mqtt/sluice/gateway"
+)
+
+// config is every environment variable of the program, in the order in which
+// the table shows them. The tags of a field:
+//
+//	env, envDefault  name and default; an empty variable is the default
+//	doc              what it means
+//	min, max, oneof  what is allowed, checked by load
+//	allowed          the same in words, where the field's type checks it
+//	option           the field of gateway.Options that it sets, by which an
+//	                 error of the gateway finds its variable; "Store.…" those
+//	                 of the store
+//	secret           "true": never shown, and has a twin NAME_FILE
+type config struct {
+	Backend string `env:"GATEWAY_BACKEND" envDefault:"memory" allowed:"memory" doc:"What carries messages between gateways. This build has memory only: one process."`
+	Store   string `env:"GATEWAY_STORE" envDefault:"memory" allowed:"memory" doc:"Where sessions, inboxes and retained messages are. This build has memory only: they end with the process."`
+
+	ID           string        `env:"GATEWAY_ID" option:"ID" allowed:"text" doc:"Name of this run of this gateway; no two live ones share one. Empty: random."`
+	Lease        time.Duration `env:"GATEWAY_LEASE" envDefault:"15s" min:"1s" max:"10m" option:"Timing.Lease" doc:"How long the store waits for a silent gateway before it counts as dead; renewed every third."`
+	Drain        time.Duration `env:"GATEWAY_DRAIN" envDefault:"20s" min:"0s" max:"1h" option:"Timing.Drain" doc:"Over which time the clients are sent away at shutdown; 0s: all at once."`
+	DrainDelay   time.Duration `env:"GATEWAY_DRAIN_DELAY" envDefault:"0s" min:"0s" max:"1h" option:"Timing.DrainDelay" doc:"At shutdown, how long clients are still accepted after /readyz says no, so that load balancers notice."`
+	StoreTimeout time.Duration `env:"GATEWAY_STORE_TIMEOUT" envDefault:"2s" min:"10ms" max:"1m" option:"Timing.Store" doc:"Limit of one call to the store or the backend."`
+	StoreHold    time.Duration `env:"GATEWAY_STORE_HOLD" envDefault:"5s" min:"10ms" max:"1m" option:"Timing.Hold" doc:"How long a publish that cannot be stored holds up its connection before that is closed."`
+	InboxPoll    time.Duration `env:"GATEWAY_INBOX_POLL" envDefault:"5s" min:"100ms" max:"1m" option:"Timing.Poll" doc:"How long after a lost notice an inbox is looked into all the same."`
+	GapPolicy    string        `env:"GATEWAY_GAP_POLICY" envDefault:"count" oneof:"count,disconnect" option:"GapPolicy" doc:"What happens to sessions without an inbox when messages for them may have been lost between gateways."`
+
+	TCPListen address `env:"MQTT_TCP_LISTEN" envDefault:"127.0.0.1:1883" allowed:"host:port, off" option:"listener tcp" doc:"Where MQTT over TCP is accepted. Port 0: a free one."`
+	WSListen  address `env:"MQTT_WS_LISTEN" envDefault:"127.0.0.1:8083" allowed:"host:port, off" option:"listener ws" doc:"Where MQTT over WebSocket is accepted."`
+	WSPath    list    `env:"MQTT_WS_PATH" envDefault:"/mqtt" allowed:"paths, *" doc:"Paths of the WebSocket; * is any."`
+	WSOrigins list    `env:"MQTT_WS_ORIGINS" envDefault:"*" allowed:"origins, hosts, *" doc:"Origins whose pages may connect, as https://app.example.com, or as host for any scheme; a * stands for any part of a name."`
+
+	MaxConnections  int           `env:"MQTT_MAX_CONNECTIONS" envDefault:"50000" min:"1" option:"Limits.Connections" doc:"Connections at one time."`
+	ConnectTimeout  time.Duration `env:"MQTT_CONNECT_TIMEOUT" envDefault:"10s" min:"10ms" max:"5m" option:"Timing.Connect" doc:"From accept to CONNACK, all in."`
+	WriteTimeout    time.Duration `env:"MQTT_WRITE_TIMEOUT" envDefault:"10s" min:"10ms" max:"5m" option:"Timing.Write" doc:"How long a client may leave its socket full."`
+	MaxKeepAlive    seconds       `env:"MQTT_MAX_KEEPALIVE" envDefault:"5m" min:"0s" max:"65535s" option:"Limits.KeepAlive" doc:"Longest keep-alive, and that of clients that ask for none; 0s: any. MQTT 5 clients are told, others are held to their own."`
+	MaxPacketSize   size          `env:"MQTT_MAX_PACKET_SIZE" envDefault:"512KiB" min:"256" max:"256MiB" option:"Limits.PacketSize" doc:"Largest packet taken, header included; told to MQTT 5 clients."`
+	MaxConnectSize  size          `env:"MQTT_MAX_CONNECT_SIZE" envDefault:"256KiB" min:"256" max:"256MiB" option:"Limits.ConnectPacketSize" doc:"Largest CONNECT, will included."`
+	MaxTopicLength  int           `env:"MQTT_MAX_TOPIC_LENGTH" envDefault:"65535" min:"1" max:"65535" option:"Limits.TopicLength" doc:"Bytes of a topic name or filter."`
+	MaxTopicLevels  int           `env:"MQTT_MAX_TOPIC_LEVELS" envDefault:"64" min:"1" max:"65536" option:"Limits.TopicLevels" doc:"Levels of a topic name or filter."`
+	MaxQoS          int           `env:"MQTT_MAX_QOS" envDefault:"2" oneof:"0,1,2" option:"Limits.MaximumQoS" doc:"Highest QoS taken and granted."`
+	ReceiveMaximum  int           `env:"MQTT_RECEIVE_MAXIMUM" envDefault:"1024" min:"1" max:"65535" option:"Limits.ReceiveMaximum" doc:"QoS 1 and 2 publishes under way from one MQTT 5 client."`
+	MaxInflight     int           `env:"MQTT_MAX_INFLIGHT" envDefault:"256" min:"1" max:"65535" option:"Limits.InFlight" doc:"QoS 1 and 2 publishes under way to one client; its own receive maximum may lower it."`
+	TopicAliases    int           `env:"MQTT_TOPIC_ALIAS_MAXIMUM" envDefault:"32" min:"0" max:"65535" option:"Limits.TopicAliases" doc:"Topic aliases that one client may define."`
+	TopicAliasesOut int           `env:"MQTT_TOPIC_ALIAS_OUT" envDefault:"32" min:"0" max:"65535" option:"Limits.TopicAliasesOut" doc:"Topic aliases that the gateway defines towards one client, if that allows them."`
+	OutboxBytes     size          `env:"MQTT_OUTBOX_BYTES" envDefault:"1MiB" min:"4KiB" max:"1GiB" option:"Limits.OutboxBytes" doc:"Bytes that wait for one slow socket. QoS 0 messages above it are dropped; anything else closes the connection."`
+	OutboxMessages  int           `env:"MQTT_OUTBOX_MESSAGES" envDefault:"1000" min:"1" max:"1000000" option:"Limits.OutboxMessages" doc:"QoS 1 and 2 messages that wait for one client whose session ends with its connection; newer ones are dropped."`
+
+	SessionExpiryMax seconds `env:"MQTT_SESSION_EXPIRY_MAX" envDefault:"0s" min:"0s" max:"4294967294s" option:"Limits.SessionExpiry" doc:"Longest session expiry interval of MQTT 5 clients; 0s: any."`
+	SessionExpiryV3  seconds `env:"MQTT_SESSION_EXPIRY_V3" envDefault:"168h" min:"1s" max:"4294967294s" option:"Limits.SessionExpiryV3" doc:"Session expiry interval of MQTT 3 clients with clean session 0."`
+	MessageExpiryMax seconds `env:"MQTT_MESSAGE_EXPIRY_MAX" envDefault:"0s" min:"0s" max:"4294967294s" option:"Limits.MessageExpiry" doc:"Longest message expiry interval, given to messages without one; 0s: any, and none is given."`
+	WillDelayMax     seconds `env:"MQTT_WILL_DELAY_MAX" envDefault:"24h" min:"1s" max:"4294967294s" option:"Limits.WillDelay" doc:"Longest will delay interval."`
+
+	InboxMessages    int            `env:"MQTT_INBOX_MESSAGES" envDefault:"10000" min:"0" option:"Store.InboxMessages" doc:"Messages that wait in the inbox of one durable session, or for one shared group; 0: any number."`
+	InboxBytes       size           `env:"MQTT_INBOX_BYTES" envDefault:"64MiB" min:"0" option:"Store.InboxBytes" doc:"Bytes of them; 0: any number."`
+	InboxFull        fullPolicy     `env:"MQTT_INBOX_FULL" envDefault:"drop_newest" allowed:"drop_newest, drop_oldest" option:"Store.InboxFull" doc:"Which message goes when an inbox is full; each is counted."`
+	MaxSubscriptions int            `env:"MQTT_MAX_SUBSCRIPTIONS" envDefault:"1000" min:"0" option:"Store.Subscriptions" doc:"Subscriptions of one session; 0: any number."`
+	RetainedMax      int            `env:"MQTT_RETAINED_MAX" envDefault:"1000000" min:"0" option:"Store.RetainedMessages" doc:"Retained messages; 0: any number."`
+	RetainedBytes    size           `env:"MQTT_RETAINED_BYTES" envDefault:"1GiB" min:"0" option:"Store.RetainedBytes" doc:"Bytes of them; 0: any number."`
+	SharedStrategy   index.Strategy `env:"MQTT_SHARED_STRATEGY" envDefault:"round_robin" allowed:"round_robin, random, least_in_flight, local_first, sticky, hash_client_id, hash_topic" option:"Store.ShareStrategy" doc:"How the member of a shared subscription is chosen that gets a message."`
+
+	RetainAvailable   bool `env:"MQTT_RETAIN_AVAILABLE" envDefault:"true" option:"Limits.NoRetain" doc:"Retained messages."`
+	WildcardAvailable bool `env:"MQTT_WILDCARD_AVAILABLE" envDefault:"true" option:"Limits.NoWildcards" doc:"Subscriptions with wildcards."`
+	SubIDsAvailable   bool `env:"MQTT_SUBSCRIPTION_IDS_AVAILABLE" envDefault:"true" option:"Limits.NoSubscriptionIDs" doc:"Subscription identifiers."`
+	SharedAvailable   bool `env:"MQTT_SHARED_AVAILABLE" envDefault:"true" option:"Limits.NoShared" doc:"Shared subscriptions."`
+
+	SysInterval         seconds `env:"MQTT_SYS_INTERVAL" envDefault:"10s" min:"0s" max:"24h" option:"Timing.Sys" doc:"Between two publications of $SYS/broker/…; 0s: never."`
+	DollarPublish       bool    `env:"MQTT_DOLLAR_PUBLISH" envDefault:"false" option:"DollarPublish" doc:"Whether clients may publish to topics that begin with $, other than $SYS."`
+	ServerReference     string  `env:"MQTT_SERVER_REFERENCE" option:"ServerReference" allowed:"text" doc:"Server that MQTT 5 clients are told to use at shutdown (reason code 0x9C). Empty: none (0x8B)."`
+	ResponseInformation string  `env:"MQTT_RESPONSE_INFORMATION" option:"ResponseInformation" allowed:"topic prefix" doc:"Response information for clients that ask for it; their identifier is appended. Empty: none."`
+
+	HTTPListen address `env:"HTTP_LISTEN" envDefault:"127.0.0.1:18083" allowed:"host:port, off" doc:"Where /healthz, /readyz and /metrics are. Everybody who reaches it may ask."`
+
+	Anonymous     string `env:"AUTH_ANONYMOUS" envDefault:"loopback" oneof:"true,false,loopback" doc:"Whether clients without credentials are let in; loopback: as long as every MQTT listener is on a loopback address."`
+	DeniedPublish string `env:"AUTH_DENIED_PUBLISH" envDefault:"drop" oneof:"drop,disconnect" option:"DeniedPublish" doc:"What happens to a PUBLISH that is not allowed where MQTT has no reason code to say so."`
+
+	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn, error" doc:"Least level that is logged."`
+	LogFormat string     `env:"LOG_FORMAT" envDefault:"text" oneof:"text,json" doc:"Form of the log, which goes to standard error."`
+}
+
+// Names of the listeners, as they appear in the log and in the option tags.
+const (
+	listenerTCP = "tcp"
+	listenerWS  = "ws"
+)
+
+// options returns what the gateway is to be made of, without store, backend
+// and logger. Where 0 means none here and the default there, it becomes
+// negative.
+func (c *config) options() gateway.Options {
+	qos := byte(c.MaxQoS)
+	o := gateway.Options{
+		ID:                  backend.NodeID(c.ID),
+		Version:             versionText(),
+		ServerReference:     c.ServerReference,
+		ResponseInformation: c.ResponseInformation,
+		GapPolicy:           gateway.GapPolicy(c.GapPolicy),
+		DeniedPublish:       gateway.DeniedPolicy(c.DeniedPublish),
+		DollarPublish:       c.DollarPublish,
+		Limits: gateway.Limits{
+			Connections:       c.MaxConnections,
+			PacketSize:        uint32(c.MaxPacketSize),
+			ConnectPacketSize: uint32(c.MaxConnectSize),
+			TopicLength:       c.MaxTopicLength,
+			TopicLevels:       c.MaxTopicLevels,
+			ReceiveMaximum:    uint16(c.ReceiveMaximum),
+			InFlight:          uint16(c.MaxInflight),
+			TopicAliases:      orNegative(c.TopicAliases),
+			TopicAliasesOut:   orNegative(c.TopicAliasesOut),
+			OutboxBytes:       int(c.OutboxBytes),
+			OutboxMessages:    c.OutboxMessages,
+			KeepAlive:         orNegative(c.MaxKeepAlive.duration()),
+			SessionExpiry:     uint32(c.SessionExpiryMax),
+			SessionExpiryV3:   uint32(c.SessionExpiryV3),
+			MessageExpiry:     uint32(c.MessageExpiryMax),
+			WillDelay:         uint32(c.WillDelayMax),
+			MaximumQoS:        &qos,
+			NoRetain:          !c.RetainAvailable,
+			NoWildcards:       !c.WildcardAvailable,
+			NoSubscriptionIDs: !c.SubIDsAvailable,
+			NoShared:          !c.SharedAvailable,
+		},
+		Timing: gateway.Timing{
+			Connect:    c.ConnectTimeout,
+			Write:      c.WriteTimeout,
+			Lease:      c.Lease,
+			Drain:      orNegative(c.Drain),
+			DrainDelay: c.DrainDelay,
+			Store:      c.StoreTimeout,
+			Hold:       c.StoreHold,
+			Poll:       c.InboxPoll,
+			Sys:        orNegative(c.SysInterval.duration()),
+		},
+	}
+	if c.TCPListen.on() {
+		o.Listeners = append(o.Listeners, gateway.Listener{Name: listenerTCP, Address: string(c.TCPListen)})
+	}
+	if c.WSListen.on() {
+		o.Listeners = append(o.Listeners, gateway.Listener{
+			Name: listenerWS, Address: string(c.WSListen), WebSocketPaths: c.WSPath, Origins: c.WSOrigins,
+		})
+	}
+	return o
+}
+
+// storeOptions returns what a store in memory is to be made of.
+func (c *config) storeOptions() memory.Options {
+	return memory.Options{
+		InboxMessages:    orNegative(c.InboxMessages),
+		InboxBytes:       int64(orNegative(c.InboxBytes)),
+		InboxFull:        memory.FullPolicy(c.InboxFull),
+		Subscriptions:    orNegative(c.MaxSubscriptions),
+		RetainedMessages: orNegative(c.RetainedMax),
+		RetainedBytes:    int64(orNegative(c.RetainedBytes)),
+		ShareStrategy:    c.SharedStrategy,
+	}
+}
+
+func orNegative[T ~int | ~int64](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
+}
+
+// checkAnonymous refuses to let everybody in unless that was asked for, or
+// nobody but this machine can connect.
+func (c *config) checkAnonymous() error {
+	switch c.Anonymous {
+	case "true":
+		return nil
+	case "false":
+		return &problem{Name: "AUTH_ANONYMOUS", Value: c.Anonymous,
+			Text: "this version has no other way to let clients in; allowed is true, or loopback"}
+	}
+	for _, l := range []struct {
+		name string
+		at   address
+	}{{"MQTT_TCP_LISTEN", c.TCPListen}, {"MQTT_WS_LISTEN", c.WSListen}} {
+		if l.at.on() && !l.at.loopback() {
+			return &problem{Name: l.name, Value: string(l.at),
+				Text: "not a loopback address, and anonymous clients are let in there only with AUTH_ANONYMOUS=true"}
+		}
+	}
+	return nil
+}
+
+// loopback reports whether only this machine can reach the address.
+func (a address) loopback() bool {
+	host, _, err := net.SplitHostPort(string(a))
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

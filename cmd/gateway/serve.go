@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/sluice-mqtt/sluice/gateway"
+	"github.com/sluice-mqtt/sluice/gateway/admin"
+)
+
+const (
+	// startLimit bounds joining the store and the backend.
+	startLimit = 30 * time.Second
+	// closeLimit is what the shutdown may take beyond the time that the
+	// configuration gives it: connections that do not end, and the goodbye to
+	// the store.
+	closeLimit = 5 * time.Second
+)
+
+// serve runs the gateway. It is ready when the log says "serving", with the
+// addresses.
+func serve(p process) int {
+	c, settings, errs := loadConfig(p.environ)
+	if len(errs) > 0 {
+		return p.fail(errs...)
+	}
+	log := newLogger(p.stderr, c.LogLevel, c.LogFormat)
+	g, errs := c.build(settings, func(o *gateway.Options) { o.Logger = log })
+	if len(errs) > 0 {
+		return p.fail(errs...)
+	}
+	probes, err := listenHTTP(c.HTTPListen, admin.NewServer(g, versionText(), log), log)
+	if err != nil {
+		return p.fail(&problem{"HTTP_LISTEN", string(c.HTTPListen), err.Error()})
+	}
+	defer probes.close()
+
+	// A signal during the start ends it.
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	started := make(chan error, 1)
+	go func() { started <- g.Start(ctx) }() // Ends with ctx, at the latest.
+	select {
+	case err = <-started:
+	case <-p.signals:
+		cancel()
+		if err = <-started; err == nil {
+			break
+		}
+		return exitOK
+	}
+	if err != nil {
+		return p.fail(named(err, settings)...)
+	}
+	for _, u := range findUnknown(p.environ, names(settings)) {
+		log.Warn("unknown variable", "name", u.Name, "nearest", u.Nearest)
+	}
+	log.Info("serving", "version", versionText(), "backend", c.Backend, "store", c.Store,
+		listenerTCP, addressText(g.Addr(listenerTCP)), listenerWS, addressText(g.Addr(listenerWS)), "http", addressText(probes.address()))
+
+	if ctx.Err() == nil {
+		s := <-p.signals
+		log.Info("stopping", "signal", s.String())
+	}
+	return p.shutdown(g, &c, log)
+}
+
+// shutdown drains, unless a second signal comes.
+func (p process) shutdown(g *gateway.Gateway, c *config, log *slog.Logger) int {
+	ctx, cancel := context.WithTimeout(context.Background(), c.Drain+c.DrainDelay+closeLimit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- g.Shutdown(ctx) }() // Ends with ctx, or with the process.
+	select {
+	case err := <-done:
+		if err != nil {
+			log.Error("stopped", "err", err)
+			return exitFailed
+		}
+		log.Info("stopped")
+		return exitOK
+	case s := <-p.signals:
+		log.Warn("stopped at once", "signal", s.String())
+		return exitFailed
+	}
+}
+
+// httpServer is the admin server with its listener; without one it is off.
+type httpServer struct {
+	server   *http.Server
+	listener net.Listener
+}
+
+// listenHTTP serves on the address until close.
+func listenHTTP(at address, server *http.Server, log *slog.Logger) (*httpServer, error) {
+	h := &httpServer{server: server}
+	if !at.on() {
+		return h, nil
+	}
+	var err error
+	if h.listener, err = net.Listen("tcp", string(at)); err != nil {
+		return nil, err
+	}
+	go func() { // Ends with close.
+		if err := server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("http server failed", "err", err)
+		}
+	}()
+	return h, nil
+}
+
+func (h *httpServer) close() { h.server.Close() }
+
+func (h *httpServer) address() net.Addr {
+	if h.listener == nil {
+		return nil
+	}
+	return h.listener.Addr()
+}
+
+func addressText(a net.Addr) string {
+	if a == nil {
+		return "off"
+	}
+	return a.String()
+}
+
+func newLogger(to io.Writer, level slog.Level, format string) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(to, o))
+	}
+	return slog.New(slog.NewTextHandler(to, o))
+}
