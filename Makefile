@@ -1,0 +1,77 @@
+# Needs Go and nothing else, but for the clients of the end-to-end tests, which
+# e2e/install.sh installs on Debian.
+.DEFAULT_GOAL := help
+
+GO       ?= go
+FUZZTIME ?= 60s
+BENCH    ?= .
+COUNT    ?= 6
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# Tools run at these versions, on every machine.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+BENCHSTAT   := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: build
+build: ## build bin/gateway
+	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gateway ./cmd/gateway
+
+.PHONY: run
+run: build ## serve MQTT on 127.0.0.1:1883, WebSocket on :8083/mqtt, health and metrics on :18083
+	@exec bin/gateway
+
+.PHONY: test
+test: unit e2e ## all tests
+
+.PHONY: unit
+unit: ## the tests of the module, with the race detector
+	$(GO) test -race -shuffle=on -count=1 ./...
+
+.PHONY: e2e
+e2e: clients ## the built gateway against real clients
+	cd e2e && E2E_RACE=1 $(GO) test -count=1 ./...
+
+.PHONY: clients
+clients: ## install the clients that e2e needs (Debian, as root)
+	@if [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ]; then e2e/install.sh; \
+	else echo "not root on Debian: what is missing of e2e/install.sh is skipped"; fi
+
+.PHONY: conformance
+conformance: ## every statement of MQTT 3.1.1 and 5.0 that binds a server, with its tests
+	cd e2e && $(GO) run ./conformance/table
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: ## benchmarks that match BENCH, COUNT times, summed up
+	@mkdir -p bin
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./... | tee bin/bench.txt
+	$(GO) run $(BENCHSTAT) bin/bench.txt
+
+.PHONY: lint
+lint: ## format, vet and staticcheck, both modules
+	@test -z "$$(gofmt -s -l . | tee /dev/stderr)"
+	$(GO) vet ./... && cd e2e && $(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./... && cd e2e && $(GO) run $(STATICCHECK) ./...
+
+.PHONY: fmt
+fmt: ## format the source
+	gofmt -s -w .
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what is used
+	$(GO) run $(GOVULNCHECK) ./...
+
+.PHONY: cover
+cover: ## coverage by the unit tests, in bin/cover.html
+	@mkdir -p bin
+	$(GO) test -count=1 -coverpkg ./... -coverprofile bin/cover.out ./...
+	$(GO) tool cover -func bin/cover.out | tail -1
+	$(GO) tool cover -html bin/cover.out -o bin/cover.html
