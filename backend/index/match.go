@@ -68,8 +68,7 @@ func (x *Index) Match(topic string) *Matches {
 	if sessions == 0 && groups == 0 {
 		return nil
 	}
-	// Both only ever grow, so their sum changes when either does.
-	generation := x.plain.Generation() + x.shared.Generation()
+	generation := x.generation()
 	if found, ok := x.cache.get(topic, generation); ok {
 		return found
 	}
@@ -77,6 +76,22 @@ func (x *Index) Match(topic string) *Matches {
 	x.cache.put(topic, generation, found)
 	return found
 }
+
+// Shares reports whether any shared group matches topic. It does not allocate.
+func (x *Index) Shares(topic string) bool {
+	if groups, _ := x.shared.Len(); groups == 0 {
+		return false
+	}
+	if found, ok := x.cache.get(topic, x.generation()); ok {
+		return found != nil && len(found.Groups) > 0
+	}
+	shares := false
+	x.shared.Match(topic, func(*Group, struct{}) { shares = true })
+	return shares
+}
+
+// generation changes when that of either tree does: both only ever grow.
+func (x *Index) generation() uint64 { return x.plain.Generation() + x.shared.Generation() }
 
 // hit is one matching subscription.
 type hit struct {

@@ -222,6 +222,34 @@ func TestNoMatchDoesNotAllocate(t *testing.T) {
 	}
 }
 
+func TestShares(t *testing.T) {
+	x := New(Options{})
+	s := session("s")
+	x.Subscribe(s, backend.Subscription{Filter: "#"})
+	if x.Shares("jobs/1") {
+		t.Error("shares without a group")
+	}
+	x.Subscribe(s, backend.Subscription{Filter: group})
+	for _, tt := range []struct {
+		topic string
+		want  bool
+	}{{"jobs", true}, {"jobs/1", true}, {"job", false}, {"$share/g/jobs/1", false}} {
+		for range 2 { // the second time from the cache
+			if got := x.Shares(tt.topic); got != tt.want {
+				t.Errorf("Shares(%q) is %v", tt.topic, got)
+			}
+			if a := testing.AllocsPerRun(100, func() { x.Shares(tt.topic) }); a != 0 {
+				t.Errorf("Shares(%q) allocates %v times", tt.topic, a)
+			}
+			x.Match(tt.topic)
+		}
+	}
+	x.Unsubscribe(s, group)
+	if x.Shares("jobs/1") {
+		t.Error("shares after the last member left")
+	}
+}
+
 func TestShared(t *testing.T) {
 	tests := []struct {
 		filter, group, rest string

@@ -1,0 +1,140 @@
+package memory
+
+import (
+	"context"
+	"slices"
+
+	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/backend/index"
+)
+
+// share gives a message to one member of g: into its inbox if it is durable,
+// as a target with Seq 0 otherwise, and into the queue of the group if only
+// members that are away could keep it. Sessions to avoid are chosen only if
+// there is no other.
+func (s *Store) share(g *index.Group, k *keeper, local backend.NodeID, avoid []*index.Session, out *backend.Append) {
+	r := index.ChooseRequest{Message: k.borrowed, Local: local, Avoid: avoid}
+	r.Park = func(g *index.Group) {
+		if parkedOf(g).add(k.own(), s.bounds()) {
+			out.Refused++
+		}
+	}
+	for {
+		c, outcome := s.index.Choose(g, r)
+		switch outcome {
+		case index.Chosen:
+			e := c.Entry(k.own())
+			e.Share = g.Name
+			if s.give(c, e, out) {
+				return
+			}
+			// It went away or has no room: another one.
+			if c.Session.Conn() == c.Conn {
+				r.Avoid = append(slices.Clip(r.Avoid), c.Session)
+			}
+		case index.Busy:
+			if len(avoid) > 0 {
+				r.Avoid, avoid = r.Avoid[len(avoid):], nil
+				continue
+			}
+			out.Refused++
+			return
+		default: // Parked, or nobody is left
+			return
+		}
+	}
+}
+
+// give hands e to a member that was chosen; false if it could not take it.
+func (s *Store) give(c index.Choice, e backend.Entry, out *backend.Append) bool {
+	ss := c.Session.Value.(*session)
+	if ss.Durable && e.QoS > 0 {
+		ss.mu.Lock()
+		defer ss.mu.Unlock()
+		// The connection that was chosen: a message is not parked with a
+		// member that has gone.
+		if ss.ended || ss.Conn() != c.Conn {
+			return false
+		}
+		seq, full := ss.inbox.add(e, s.bounds())
+		if seq == 0 {
+			return false
+		}
+		if full {
+			out.Refused++
+		}
+		e.Seq = seq
+	}
+	out.Targets = append(out.Targets, target(ss, c.Conn, e))
+	return true
+}
+
+// local returns the gateway that members of shared groups are to be at if
+// possible: that of this Store, or, where several use it, the publisher's.
+func (s *Store) local(m *backend.Message) backend.NodeID {
+	if s.options.ShareStrategy != index.LocalFirst {
+		return ""
+	}
+	if ss := s.find(m.Publisher); ss != nil {
+		if c := ss.Conn(); c != nil {
+			return c.Node
+		}
+	}
+	if id := s.joined.Load(); id != nil {
+		return *id
+	}
+	return ""
+}
+
+// Requeue implements [backend.Inboxes].
+func (s *Store) Requeue(ctx context.Context, from backend.ClientID, entries []backend.Entry, out []backend.Append) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	var avoid []*index.Session
+	if ss := s.find(from); ss != nil && ss.Conn() != nil {
+		avoid = append(avoid, &ss.Session) // it is back, but had its turn
+	}
+	for i, e := range entries {
+		clearAppend(&out[i])
+		g := s.index.Group(e.Share)
+		if g == nil {
+			continue
+		}
+		out[i].Matched = true
+		s.share(g, &keeper{borrowed: e.Message}, s.local(e.Message), avoid, &out[i])
+	}
+	return nil
+}
+
+// TakeShared implements [backend.Inboxes]. Who is no member gets nothing.
+func (s *Store) TakeShared(ctx context.Context, l backend.Lease, filter string, atMost int) (entries []backend.Entry, more bool, err error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, false, err
+	}
+	ss, err := s.hold(l)
+	if err != nil {
+		return nil, false, err
+	}
+	defer ss.mu.Unlock()
+	g := s.index.Group(filter)
+	if g == nil {
+		return nil, false, nil
+	}
+	d, member := g.Delivery(&ss.Session)
+	if !member {
+		return nil, false, nil
+	}
+	var taken []*backend.Message
+	g.Do(func() { taken, more = parkedOf(g).take(atMost) })
+	for _, m := range taken {
+		e := d.Entry(m)
+		e.Share = filter
+		if ss.Durable && e.QoS > 0 {
+			ss.inbox.push(e) // it was let in when the group took it
+		} else {
+			entries = append(entries, e)
+		}
+	}
+	return entries, more, nil
+}
