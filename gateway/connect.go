@@ -177,7 +177,7 @@ func (c *conn) checkWill(p *protocol.Connect) (*backend.Will, bool) {
 	will := &backend.Will{
 		Message: &backend.Message{
 			Topic: w.Topic, Payload: w.Payload, Properties: w.Properties,
-			QoS: w.QoS, Retain: w.Retain, Publisher: c.client.ID,
+			QoS: w.QoS, Retain: w.Retain,
 		},
 		Delay: min(w.Delay, lim.WillDelay),
 	}
@@ -248,6 +248,9 @@ func (c *conn) openSession(ctx context.Context, p *protocol.Connect, will *backe
 		case <-ctx.Done():
 		}
 	}
+	if will != nil {
+		will.Message.Publisher = c.client.ID
+	}
 	sctx, cancel := c.g.storeContext(ctx)
 	defer cancel()
 	opened, err := c.g.store.Open(sctx, backend.OpenRequest{
@@ -294,6 +297,7 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 	c.mu.Lock()
 	if c.ended { // the gateway is shutting down
 		c.mu.Unlock()
+		c.unexpress(subs)
 		return false
 	}
 	c.out = session.NewOutbound(o, min(p.ReceiveMaximum, lim.InFlight))
@@ -303,6 +307,8 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 	if !c.packLocked(ack) {
 		c.ended, c.endCode, c.endText = true, protocol.PacketTooLarge, "CONNACK is above the client's maximum packet size"
 		c.mu.Unlock()
+		c.unexpress(subs)
+		c.refused(protocol.PacketTooLarge, c.endText)
 		return false
 	}
 	c.up = true

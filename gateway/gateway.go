@@ -218,7 +218,6 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	}
 	g.drain(ctx)
 
-	g.cancel()
 	closed := make(chan struct{})
 	go func() { g.serving.Wait(); close(closed) }() // ends with the last connection
 	select {
@@ -231,6 +230,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		g.mu.Unlock()
 		<-closed
 	}
+	g.cancel()
 	g.background.Wait()
 	busErr := g.bus.Close()
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.opt.Timing.Store)

@@ -57,7 +57,7 @@ func (l *listener) serve(ctx context.Context) {
 		}
 		go func() { // ends with the connection
 			defer l.g.serving.Done()
-			c.serve(ctx)
+			c.serve(context.WithoutCancel(ctx))
 		}()
 	}
 }
@@ -70,7 +70,7 @@ func (l *listener) serveWebSocket(ctx context.Context) {
 			return
 		}
 		defer l.g.serving.Done()
-		c.serve(ctx)
+		c.serve(context.WithoutCancel(ctx))
 	})
 	err := server.Serve(l.ln)
 	if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {

@@ -103,7 +103,7 @@ type Limits struct {
 	TopicLength int
 	// TopicLevels of names and filters. Default 64.
 	TopicLevels int
-	// Subscriptions of one session. Default 1,000.
+	// Subscriptions of one session. Default 1,000; negative: any number.
 	Subscriptions int
 	// ReceiveMaximum: QoS 1 and 2 publishes under way from a client. Default
 	// 1,024. Only MQTT 5 clients can be told and held to it.
@@ -238,9 +238,6 @@ func (l *Limits) check(bad func(field string, value any, allowed string)) {
 	orDefault(&l.WillDelay, 24*3600)
 	if l.Connections < 0 {
 		bad("Limits.Connections", l.Connections, "1 or more")
-	}
-	if l.Subscriptions < 0 {
-		bad("Limits.Subscriptions", l.Subscriptions, "1 or more")
 	}
 	if l.PacketSize < 256 || l.PacketSize > 268_435_460 {
 		bad("Limits.PacketSize", l.PacketSize, "256 to 268435460")

@@ -180,7 +180,7 @@ func (b *batch) append(ctx context.Context) error {
 			u.done = true
 			continue
 		}
-		if !out[i].Matched && len(u.route.targets) == 0 && u.msg.QoS > 0 && b.g.alone() {
+		if !out[i].Matched && u.msg.QoS > 0 && !u.route.anyFor(string(u.msg.Publisher)) && b.g.alone() {
 			u.code = protocol.NoMatchingSubscribers
 		}
 	}

@@ -173,3 +173,13 @@ func (t *target) to(publisher string) *target {
 	}
 	return t
 }
+
+// anyFor reports whether a message of the given publisher has any target.
+func (r *route) anyFor(publisher string) bool {
+	for i := range r.targets {
+		if r.targets[i].to(publisher) != nil {
+			return true
+		}
+	}
+	return false
+}

@@ -111,7 +111,7 @@ func (c *conn) addSubscriptions(ctx context.Context, subs []backend.Subscription
 		s := &subs[i]
 		_, filter, shared := protocol.SplitShare(s.Filter)
 		existed[i] = c.has(s.Filter, shared)
-		if !existed[i] && have >= c.g.opt.Limits.Subscriptions {
+		if limit := c.g.opt.Limits.Subscriptions; !existed[i] && limit > 0 && have >= limit {
 			failed[i] = protocol.QuotaExceeded
 			continue
 		}
@@ -233,15 +233,20 @@ func (c *conn) express(ctx context.Context, subs []backend.Subscription) error {
 			continue
 		}
 		if err := c.g.interests.add(ctx, c.g, s.Filter, c.classOf(s.QoS)); err != nil {
-			for _, s := range subs[:i] {
-				if _, _, shared := protocol.SplitShare(s.Filter); !shared {
-					c.g.interests.remove(c.g, s.Filter, c.classOf(s.QoS))
-				}
-			}
+			c.unexpress(subs[:i])
 			return err
 		}
 	}
 	return nil
+}
+
+// unexpress takes express back, for a connection that did not come up.
+func (c *conn) unexpress(subs []backend.Subscription) {
+	for _, s := range subs {
+		if _, _, shared := protocol.SplitShare(s.Filter); !shared {
+			c.g.interests.remove(c.g, s.Filter, c.classOf(s.QoS))
+		}
+	}
 }
 
 // enroll enters resumed subscriptions, whose interests are known already.

@@ -1,5 +1,8 @@
 package gateway
 
+//lint:file-ignore SA1019 all of nhooyr.io/websocket is deprecated, in favour of
+// another path for the same package; see the import.
+
 import (
 	"bufio"
 	"bytes"
@@ -19,7 +22,7 @@ import (
 
 	// The package goes on under the path github.com/coder/websocket, with the
 	// same interface: moving there changes this line.
-	"nhooyr.io/websocket" //lint:ignore SA1019 the path is the only thing that is deprecated
+	"nhooyr.io/websocket"
 )
 
 const (
