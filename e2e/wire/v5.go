@@ -40,13 +40,25 @@ func (c *Client) AwaitDisconnect(codes ...byte) Disconnect {
 	return d
 }
 
-// RefusedFor sends a CONNECT, or bytes that stand for one, and expects a
-// CONNACK with one of these reason codes and then the end of the connection.
-// It returns the answer.
+// Speak sets the version of what follows, for a client that sends its CONNECT
+// as raw bytes. It returns the client.
+func (c *Client) Speak(v Version) *Client {
+	c.version = v
+	return c
+}
+
+// RefusedFor sends a CONNECT of MQTT 5, or a frame that stands for one, and
+// does what ExpectRefused does.
 func (c *Client) RefusedFor(p Packet, codes ...byte) Connack {
 	c.t.Helper()
-	c.version = V5
-	c.SendRaw(Encode(p, V5))
+	c.Speak(V5).Send(p)
+	return c.ExpectRefused(codes...)
+}
+
+// ExpectRefused expects a CONNACK with one of these reason codes and then the
+// end of the connection. It returns the answer.
+func (c *Client) ExpectRefused(codes ...byte) Connack {
+	c.t.Helper()
 	ack := Next[Connack](c)
 	if !slices.Contains(codes, ack.Code) || ack.SessionPresent { // [MQTT-3.2.2-6]
 		c.t.Fatalf("wire: %s: got %+v, want a reason code of % x and no session", c.name, ack, codes)
