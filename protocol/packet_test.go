@@ -12,12 +12,16 @@ func TestAccepted(t *testing.T) {
 	for _, r := range accepted {
 		t.Run(r.name, func(t *testing.T) {
 			b := wire(t, r.wire)
+			before := bytes.Clone(b)
 			got, err := decodeWhole(b, r.v)
 			if err != nil {
 				t.Fatalf("%s: refused: %v", r.clause, err)
 			}
 			if !reflect.DeepEqual(got, r.want) {
 				t.Fatalf("%s:\n got %#v\nwant %#v", r.clause, got, r.want)
+			}
+			if !bytes.Equal(b, before) {
+				t.Fatalf("decoding changed the bytes:\n%x\n%x", before, b)
 			}
 			want := b
 			if r.again != "" {

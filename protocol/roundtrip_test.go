@@ -272,13 +272,13 @@ func TestDecodeReplacesEverything(t *testing.T) {
 // Fields that refer to the body end where they end: appending to one does not
 // write into the next.
 func TestAliasesAreClipped(t *testing.T) {
-	b := wire(t, `32 [ "topic" 0001 [ 01 00 09 0002 'cd' 23 0001 ] 'payload' ]`)
+	b := wire(t, `32 [ "topic" 0001 [ 01 00 09 0002 'cd' 23 0001 ] 'payload' ] 'the next packet'`)
 	var p Publish
 	h, size, err := ParseHeader(b, V5, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Decode(h, b[size:], V5); err != nil {
+	if err := p.Decode(h, b[size:size+h.Length], V5); err != nil {
 		t.Fatal(err)
 	}
 	before := bytes.Clone(b)
