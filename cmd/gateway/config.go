@@ -40,34 +40,34 @@ type config struct {
 	WSPath    list    `env:"MQTT_WS_PATH" envDefault:"/mqtt" allowed:"paths, *" doc:"Paths of the WebSocket; * is any."`
 	WSOrigins list    `env:"MQTT_WS_ORIGINS" envDefault:"*" allowed:"origins, hosts, *" doc:"Origins whose pages may connect, as https://app.example.com, or as host for any scheme; a * stands for any part of a name."`
 
-	MaxConnections  int           `env:"MQTT_MAX_CONNECTIONS" envDefault:"50000" min:"1" option:"Limits.Connections" doc:"Connections at one time."`
-	ConnectTimeout  time.Duration `env:"MQTT_CONNECT_TIMEOUT" envDefault:"10s" min:"10ms" max:"5m" option:"Timing.Connect" doc:"From accept to CONNACK, all in."`
-	WriteTimeout    time.Duration `env:"MQTT_WRITE_TIMEOUT" envDefault:"10s" min:"10ms" max:"5m" option:"Timing.Write" doc:"How long a client may leave its socket full."`
-	MaxKeepAlive    seconds       `env:"MQTT_MAX_KEEPALIVE" envDefault:"5m" min:"0s" max:"65535s" option:"Limits.KeepAlive" doc:"Longest keep-alive, and that of clients that ask for none; 0s: any. MQTT 5 clients are told, others are held to their own."`
-	MaxPacketSize   size          `env:"MQTT_MAX_PACKET_SIZE" envDefault:"512KiB" min:"256" max:"256MiB" option:"Limits.PacketSize" doc:"Largest packet taken, header included; told to MQTT 5 clients."`
-	MaxConnectSize  size          `env:"MQTT_MAX_CONNECT_SIZE" envDefault:"256KiB" min:"256" max:"256MiB" option:"Limits.ConnectPacketSize" doc:"Largest CONNECT, will included."`
-	MaxTopicLength  int           `env:"MQTT_MAX_TOPIC_LENGTH" envDefault:"65535" min:"1" max:"65535" option:"Limits.TopicLength" doc:"Bytes of a topic name or filter."`
-	MaxTopicLevels  int           `env:"MQTT_MAX_TOPIC_LEVELS" envDefault:"64" min:"1" max:"65536" option:"Limits.TopicLevels" doc:"Levels of a topic name or filter."`
-	MaxQoS          int           `env:"MQTT_MAX_QOS" envDefault:"2" oneof:"0,1,2" option:"Limits.MaximumQoS" doc:"Highest QoS taken and granted."`
-	ReceiveMaximum  int           `env:"MQTT_RECEIVE_MAXIMUM" envDefault:"1024" min:"1" max:"65535" option:"Limits.ReceiveMaximum" doc:"QoS 1 and 2 publishes under way from one MQTT 5 client."`
-	MaxInflight     int           `env:"MQTT_MAX_INFLIGHT" envDefault:"256" min:"1" max:"65535" option:"Limits.InFlight" doc:"QoS 1 and 2 publishes under way to one client; its own receive maximum may lower it."`
-	TopicAliases    int           `env:"MQTT_TOPIC_ALIAS_MAXIMUM" envDefault:"32" min:"0" max:"65535" option:"Limits.TopicAliases" doc:"Topic aliases that one client may define."`
-	TopicAliasesOut int           `env:"MQTT_TOPIC_ALIAS_OUT" envDefault:"32" min:"0" max:"65535" option:"Limits.TopicAliasesOut" doc:"Topic aliases that the gateway defines towards one client, if that allows them."`
-	OutboxBytes     size          `env:"MQTT_OUTBOX_BYTES" envDefault:"1MiB" min:"4KiB" max:"1GiB" option:"Limits.OutboxBytes" doc:"Bytes that wait for one slow socket. QoS 0 messages above it are dropped; anything else closes the connection."`
-	OutboxMessages  int           `env:"MQTT_OUTBOX_MESSAGES" envDefault:"1000" min:"1" max:"1000000" option:"Limits.OutboxMessages" doc:"QoS 1 and 2 messages that wait for one client whose session ends with its connection; newer ones are dropped."`
+	MaxConnections   int           `env:"MQTT_MAX_CONNECTIONS" envDefault:"50000" min:"1" option:"Limits.Connections" doc:"Connections at one time."`
+	ConnectTimeout   time.Duration `env:"MQTT_CONNECT_TIMEOUT" envDefault:"10s" min:"10ms" max:"5m" option:"Timing.Connect" doc:"From accept to CONNACK, all in."`
+	WriteTimeout     time.Duration `env:"MQTT_WRITE_TIMEOUT" envDefault:"10s" min:"10ms" max:"5m" option:"Timing.Write" doc:"How long a client may leave its socket full."`
+	MaxKeepAlive     seconds       `env:"MQTT_MAX_KEEPALIVE" envDefault:"5m" min:"0s" max:"65535s" option:"Limits.KeepAlive" doc:"Longest keep-alive, and that of clients that ask for none; 0s: any. MQTT 5 clients are told, others are held to their own."`
+	MaxPacketSize    size          `env:"MQTT_MAX_PACKET_SIZE" envDefault:"512KiB" min:"256" max:"256MiB" option:"Limits.PacketSize" doc:"Largest packet taken, header included; told to MQTT 5 clients."`
+	MaxConnectSize   size          `env:"MQTT_MAX_CONNECT_SIZE" envDefault:"192KiB" min:"256" max:"256MiB" option:"Limits.ConnectPacketSize" doc:"Largest CONNECT, will included."`
+	MaxSubscriptions int           `env:"MQTT_MAX_SUBSCRIPTIONS" envDefault:"1000" min:"0" option:"Limits.Subscriptions" doc:"Subscriptions of one session; 0: any number."`
+	MaxTopicLength   int           `env:"MQTT_MAX_TOPIC_LENGTH" envDefault:"65535" min:"1" max:"65535" option:"Limits.TopicLength" doc:"Bytes of a topic name or filter."`
+	MaxTopicLevels   int           `env:"MQTT_MAX_TOPIC_LEVELS" envDefault:"64" min:"1" max:"65536" option:"Limits.TopicLevels" doc:"Levels of a topic name or filter."`
+	MaxQoS           int           `env:"MQTT_MAX_QOS" envDefault:"2" oneof:"0,1,2" option:"Limits.MaximumQoS" doc:"Highest QoS taken and granted."`
+	ReceiveMaximum   int           `env:"MQTT_RECEIVE_MAXIMUM" envDefault:"1024" min:"1" max:"65535" option:"Limits.ReceiveMaximum" doc:"QoS 1 and 2 publishes under way from one MQTT 5 client."`
+	MaxInflight      int           `env:"MQTT_MAX_INFLIGHT" envDefault:"256" min:"1" max:"65535" option:"Limits.InFlight" doc:"QoS 1 and 2 publishes under way to one client; its own receive maximum may lower it."`
+	TopicAliases     int           `env:"MQTT_TOPIC_ALIAS_MAXIMUM" envDefault:"32" min:"0" max:"65535" option:"Limits.TopicAliases" doc:"Topic aliases that one client may define."`
+	TopicAliasesOut  int           `env:"MQTT_TOPIC_ALIAS_OUT" envDefault:"32" min:"0" max:"65535" option:"Limits.TopicAliasesOut" doc:"Topic aliases that the gateway defines towards one client, if that allows them."`
+	OutboxBytes      size          `env:"MQTT_OUTBOX_BYTES" envDefault:"1MiB" min:"4KiB" max:"1GiB" option:"Limits.OutboxBytes" doc:"Bytes that wait for one slow socket. QoS 0 messages above it are dropped; anything else closes the connection."`
+	OutboxMessages   int           `env:"MQTT_OUTBOX_MESSAGES" envDefault:"1000" min:"1" max:"1000000" option:"Limits.OutboxMessages" doc:"QoS 1 and 2 messages that wait for one client whose session ends with its connection; newer ones are dropped."`
 
 	SessionExpiryMax seconds `env:"MQTT_SESSION_EXPIRY_MAX" envDefault:"0s" min:"0s" max:"4294967294s" option:"Limits.SessionExpiry" doc:"Longest session expiry interval of MQTT 5 clients; 0s: any."`
 	SessionExpiryV3  seconds `env:"MQTT_SESSION_EXPIRY_V3" envDefault:"168h" min:"1s" max:"4294967294s" option:"Limits.SessionExpiryV3" doc:"Session expiry interval of MQTT 3 clients with clean session 0."`
 	MessageExpiryMax seconds `env:"MQTT_MESSAGE_EXPIRY_MAX" envDefault:"0s" min:"0s" max:"4294967294s" option:"Limits.MessageExpiry" doc:"Longest message expiry interval, given to messages without one; 0s: any, and none is given."`
 	WillDelayMax     seconds `env:"MQTT_WILL_DELAY_MAX" envDefault:"24h" min:"1s" max:"4294967294s" option:"Limits.WillDelay" doc:"Longest will delay interval."`
 
-	InboxMessages    int            `env:"MQTT_INBOX_MESSAGES" envDefault:"10000" min:"0" option:"Store.InboxMessages" doc:"Messages that wait in the inbox of one durable session, or for one shared group; 0: any number."`
-	InboxBytes       size           `env:"MQTT_INBOX_BYTES" envDefault:"64MiB" min:"0" option:"Store.InboxBytes" doc:"Bytes of them; 0: any number."`
-	InboxFull        fullPolicy     `env:"MQTT_INBOX_FULL" envDefault:"drop_newest" allowed:"drop_newest, drop_oldest" option:"Store.InboxFull" doc:"Which message goes when an inbox is full; each is counted."`
-	MaxSubscriptions int            `env:"MQTT_MAX_SUBSCRIPTIONS" envDefault:"1000" min:"0" option:"Store.Subscriptions" doc:"Subscriptions of one session; 0: any number."`
-	RetainedMax      int            `env:"MQTT_RETAINED_MAX" envDefault:"1000000" min:"0" option:"Store.RetainedMessages" doc:"Retained messages; 0: any number."`
-	RetainedBytes    size           `env:"MQTT_RETAINED_BYTES" envDefault:"1GiB" min:"0" option:"Store.RetainedBytes" doc:"Bytes of them; 0: any number."`
-	SharedStrategy   index.Strategy `env:"MQTT_SHARED_STRATEGY" envDefault:"round_robin" allowed:"round_robin, random, least_in_flight, local_first, sticky, hash_client_id, hash_topic" option:"Store.ShareStrategy" doc:"How the member of a shared subscription is chosen that gets a message."`
+	InboxMessages  int            `env:"MQTT_INBOX_MESSAGES" envDefault:"10000" min:"0" option:"Store.InboxMessages" doc:"Messages that wait in the inbox of one durable session, or for one shared group; 0: any number."`
+	InboxBytes     size           `env:"MQTT_INBOX_BYTES" envDefault:"64MiB" min:"0" option:"Store.InboxBytes" doc:"Bytes of them; 0: any number."`
+	InboxFull      fullPolicy     `env:"MQTT_INBOX_FULL" envDefault:"drop_newest" allowed:"drop_newest, drop_oldest" option:"Store.InboxFull" doc:"Which message goes when an inbox is full; each is counted."`
+	RetainedMax    int            `env:"MQTT_RETAINED_MAX" envDefault:"1000000" min:"0" option:"Store.RetainedMessages" doc:"Retained messages; 0: any number."`
+	RetainedBytes  size           `env:"MQTT_RETAINED_BYTES" envDefault:"1GiB" min:"0" option:"Store.RetainedBytes" doc:"Bytes of them; 0: any number."`
+	SharedStrategy index.Strategy `env:"MQTT_SHARED_STRATEGY" envDefault:"round_robin" allowed:"round_robin, random, least_in_flight, local_first, sticky, hash_client_id, hash_topic" option:"Store.ShareStrategy" doc:"How the member of a shared subscription is chosen that gets a message."`
 
 	RetainAvailable   bool `env:"MQTT_RETAIN_AVAILABLE" envDefault:"true" option:"Limits.NoRetain" doc:"Retained messages."`
 	WildcardAvailable bool `env:"MQTT_WILDCARD_AVAILABLE" envDefault:"true" option:"Limits.NoWildcards" doc:"Subscriptions with wildcards."`
@@ -113,6 +113,7 @@ func (c *config) options() gateway.Options {
 			ConnectPacketSize: uint32(c.MaxConnectSize),
 			TopicLength:       c.MaxTopicLength,
 			TopicLevels:       c.MaxTopicLevels,
+			Subscriptions:     orNegative(c.MaxSubscriptions),
 			ReceiveMaximum:    uint16(c.ReceiveMaximum),
 			InFlight:          uint16(c.MaxInflight),
 			TopicAliases:      orNegative(c.TopicAliases),

@@ -29,6 +29,8 @@ func TestEveryOption(t *testing.T) {
 		"Enhanced":      "of an embedding program",
 		"Authorizer":    "of an embedding program",
 		"Observer":      "of an embedding program",
+
+		"Store.Subscriptions": "MQTT_MAX_SUBSCRIPTIONS sets it as well",
 	}
 	set := map[string]string{}
 	for _, v := range variables(reflect.TypeFor[config]()) {
@@ -148,6 +150,60 @@ func TestNothingMeansNothing(t *testing.T) {
 	} {
 		if v >= 0 {
 			t.Errorf("%s: %d, want a negative value", name, v)
+		}
+	}
+}
+
+// TestDefaults: the defaults in the tags are those of the gateway, which an
+// embedding program gets. The gateway's are read where it keeps them.
+func TestDefaults(t *testing.T) {
+	inForce := func(o gateway.Options) reflect.Value {
+		o.Store, o.Backend = memory.NewStore(memory.Options{}), memory.NewBus().Gateway()
+		g, err := gateway.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reflect.ValueOf(g).Elem().FieldByName("opt")
+	}
+	o, _ := optionsOf(t, nil)
+	got, want := inForce(o), inForce(gateway.Options{})
+	for _, option := range optionPaths(reflect.TypeFor[gateway.Options](), "") {
+		a, b := got, want
+		for name := range strings.SplitSeq(option, ".") {
+			a, b = a.FieldByName(name), b.FieldByName(name)
+		}
+		switch {
+		case a.CanInt():
+			if a.Int() != b.Int() {
+				t.Errorf("%s: %d, the gateway's own default is %d", option, a.Int(), b.Int())
+			}
+		case a.CanUint():
+			if a.Uint() != b.Uint() {
+				t.Errorf("%s: %d, the gateway's own default is %d", option, a.Uint(), b.Uint())
+			}
+		case a.Kind() == reflect.String && option != "ID" && option != "Version":
+			if a.String() != b.String() {
+				t.Errorf("%s: %q, the gateway's own default is %q", option, a.String(), b.String())
+			}
+		case a.Kind() == reflect.Bool:
+			if a.Bool() != b.Bool() {
+				t.Errorf("%s: %t, the gateway's own default is %t", option, a.Bool(), b.Bool())
+			}
+		}
+	}
+}
+
+// TestStoreDefaults does the same for the store.
+func TestStoreDefaults(t *testing.T) {
+	_, o := optionsOf(t, nil)
+	options := func(o memory.Options) reflect.Value {
+		return reflect.ValueOf(memory.NewStore(o)).Elem().FieldByName("state").Elem().FieldByName("options")
+	}
+	got, want := options(o), options(memory.Options{})
+	for i := range got.NumField() {
+		a, b := got.Field(i), want.Field(i)
+		if a.CanInt() && a.Int() != b.Int() || a.CanUint() && a.Uint() != b.Uint() {
+			t.Errorf("%s: %v, the store's own default is %v", got.Type().Field(i).Name, a, b)
 		}
 	}
 }
