@@ -1,10 +1,10 @@
 package conformance
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/sluice-mqtt/sluice/e2e/harness"
 	"github.com/sluice-mqtt/sluice/e2e/wire"
 )
 
@@ -148,10 +148,13 @@ func TestV3ConnectLevel(t *testing.T) {
 	}{{"MQTT", 0}, {"MQTT", 1}, {"MQTT", 2}, {"MQTT", 3}, {"MQIsdp", 2}, {"MQIsdp", 4}, {"MQIsdp", 5}} {
 		b := wire.Connect{Name: tt.name, Version: wire.V311, ClientID: "x", Clean: true}.Body()
 		b[2+len(tt.name)] = byte(tt.level)
-		c := dial(t)
-		c.Send(wire.Frame{First: 0x10, Body: b})
-		c.Expect(wire.Connack{Code: 1})
-		c.ExpectClosed()
+		t.Run(fmt.Sprint(tt.name, " ", tt.level), func(t *testing.T) {
+			t.Parallel()
+			c := dial(t)
+			c.Send(wire.Frame{First: 0x10, Body: b})
+			c.Expect(wire.Connack{Code: 1})
+			c.ExpectClosed()
+		})
 	}
 	for _, level := range []wire.Version{6, 255} {
 		c := dial(t)
@@ -293,18 +296,4 @@ func TestV3ConnectRefused(t *testing.T) {
 	if got := sub.Receive(); got.Payload != "next" {
 		t.Errorf("got %+v", got)
 	}
-}
-
-// Return code 5: a server that wants a name refuses those without, and nothing
-// of a session is touched.
-func TestV3NotAuthorized(t *testing.T) {
-	t.Parallel()
-	covers311(t, "MQTT-3.2.2-4", "MQTT-3.2.2-5", "MQTT-3.1.4-5")
-	g := harness.Start(t, "AUTH_ANONYMOUS=false")
-	eachV3(t, func(t *testing.T, v wire.Version) {
-		c := wire.Dial(t, g.TCP)
-		c.Send(clean3(v), wire.Pingreq{})
-		c.Expect(wire.Connack{Code: 5})
-		c.ExpectClosed()
-	})
 }

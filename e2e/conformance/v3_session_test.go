@@ -47,15 +47,20 @@ func TestV3Offline(t *testing.T) {
 	t.Parallel()
 	covers311(t, "MQTT-3.1.2-4", "MQTT-3.1.2-5", "MQTT-4.5.0-1", "MQTT-3.3.1-1", "MQTT-4.1.0-1", "MQTT-4.3.2-1", "MQTT-4.3.3-1")
 	eachV3(t, func(t *testing.T, v wire.Version) {
-		topic := unique("t")
+		topic, will := unique("t"), unique("t")
+		watcher := join3(t, v)
+		watcher.Subscribe(will, 1)
 		ids := []string{unique("c"), unique("c")}
 		for i, id := range ids {
-			c := dial(t).Connect(durable(v, id))
+			p := durable(v, id)
+			p.Will = &wire.Will{Topic: will}
+			c := dial(t).Connect(p)
 			c.Subscribe(topic+"/+", byte(i+1))
 			if i == 0 {
 				c.Disconnect()
 			} else {
 				c.Drop()
+				watcher.Receive() // the server has seen it
 			}
 		}
 		pub := join3(t, v)
@@ -102,8 +107,7 @@ func TestV3Redelivery(t *testing.T) {
 		}
 		c.Send(wire.Puback(open[2].ID)) // out of order: leaves a hole
 		open = slices.Delete(open, 2, 3)
-		c.Ping()
-		c.Drop()
+		c.Disconnect() // and not Drop: newer must not be sent to a connection that is gone
 		pub.Publish(topic, 1, "newer")
 		for round := range 3 {
 			c = dial(t).Connect(durable(v, id))

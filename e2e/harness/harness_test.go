@@ -70,7 +70,7 @@ func TestRunRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	t.Cleanup(func() { taken.Close() })
 	free := []string{"MQTT_TCP_LISTEN=127.0.0.1:0", "MQTT_WS_LISTEN=127.0.0.1:0", "HTTP_LISTEN=127.0.0.1:0"}
 	tests := []struct{ name, variable, names string }{
 		{"no duration", "GATEWAY_LEASE=soon", "GATEWAY_LEASE"},

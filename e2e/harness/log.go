@@ -2,11 +2,15 @@ package harness
 
 import (
 	"bytes"
+	"strings"
 	"sync"
 )
 
-// tailSize bounds what of a log goes into the output of a failed test.
-const tailSize = 64 << 10
+// What of a log goes into the output of a failed test.
+const (
+	tailSize = 64 << 10 // at most, in bytes
+	lineSize = 500      // of each line: a client identifier may have 65,535 bytes
+)
 
 // log collects what a process writes. It is safe for concurrent use.
 type log struct {
@@ -29,8 +33,21 @@ func (l *log) String() string {
 
 // tail is the end of the log.
 func (l *log) tail() string {
-	s := l.String()
-	return s[max(0, len(s)-tailSize):]
+	return clip(l.String())
+}
+
+// clip returns the end of a text, and of long lines the beginning.
+func clip(s string) string {
+	lines := strings.SplitAfter(s, "\n")
+	kept, size := len(lines), 0
+	for kept > 0 && size < tailSize {
+		kept--
+		if line := lines[kept]; len(line) > lineSize {
+			lines[kept] = line[:lineSize] + "...\n"
+		}
+		size += len(lines[kept])
+	}
+	return strings.Join(lines[kept:], "")
 }
 
 // news is what was written since the last call, or the end of it.
@@ -39,5 +56,5 @@ func (l *log) news() string {
 	defer l.mu.Unlock()
 	s := l.b.String()[l.seen:]
 	l.seen = l.b.Len()
-	return s[max(0, len(s)-tailSize):]
+	return clip(s)
 }
