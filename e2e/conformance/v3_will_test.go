@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"net"
 	"testing"
 	"time"
 
@@ -61,7 +62,8 @@ func TestV3NoWill(t *testing.T) {
 		dial(t).Connect(p).Disconnect()
 		c := dial(t).Connect(p)
 		c.Send(wire.Disconnect{})
-		c.Drop() // without waiting
+		c.Conn().(*net.TCPConn).CloseWrite() // at once, as most clients do
+		c.ExpectClosed()
 		dial(t).Connect(wire.Connect{Version: v, ClientID: id, Clean: true}).Disconnect()
 		join3(t, v).Publish(topic, 1, "next")
 		if got := watcher.Receive(); got.Payload != "next" {
