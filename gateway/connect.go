@@ -114,7 +114,7 @@ func (c *conn) readConnect() (*protocol.Connect, bool) {
 	switch {
 	case fault == nil && got:
 		c.client.Version, c.v5 = p.Version, p.Version == protocol.V5
-		c.problems = p.RequestProblemInfo
+		c.problems, c.maxPacket = p.RequestProblemInfo, p.MaximumPacketSize
 		return &p, true
 	case fault == nil:
 		c.mu.Lock()
@@ -127,13 +127,13 @@ func (c *conn) readConnect() (*protocol.Connect, bool) {
 	}
 	c.client.ID = backend.ClientID(p.ClientID)
 	switch {
-	case pe.Code == protocol.UnsupportedProtocolVersion && p.Version != 0:
+	case pe.Code == protocol.UnsupportedProtocolVersion:
 		// No version is common: the answer is that of MQTT 3, which every
 		// later one understands [MQTT-3.1.2-2].
 		c.client.Version = protocol.V311
 		return nil, c.refuse(pe.Code, pe.Detail)
 	case got && p.Version == protocol.V5: // [MQTT-3.1.4-1]
-		c.client.Version, c.v5 = protocol.V5, true
+		c.client.Version, c.v5, c.maxPacket = protocol.V5, true, p.MaximumPacketSize
 		return nil, c.refuse(pe.Code, pe.Detail)
 	}
 	c.mu.Lock()
@@ -197,7 +197,6 @@ func (c *conn) settle(p *protocol.Connect, ack *protocol.Connack) {
 		ack.ServerKeepAlive = &told
 	}
 	c.keepAlive = seconds + seconds/2
-	c.maxPacket = p.MaximumPacketSize
 	if !c.v5 {
 		if !p.CleanStart {
 			c.expiry = lim.SessionExpiryV3

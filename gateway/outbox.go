@@ -83,6 +83,10 @@ func (c *conn) packLocked(p protocol.Packet) bool {
 // slimmer is the packet without reason string and user properties.
 func slimmer(p protocol.Packet) (protocol.Packet, bool) {
 	switch p := p.(type) {
+	case *protocol.Connack:
+		q := *p
+		q.Reason, q.User = "", nil
+		return &q, p.Reason != "" || p.User != nil
 	case *protocol.Disconnect:
 		q := *p
 		q.Reason, q.User = "", nil

@@ -245,6 +245,9 @@ func (g *gateway) Publish(ctx context.Context, m *backend.Message) error {
 	return nil
 }
 
+// Alone implements [backend.Solitary].
+func (g *gateway) Alone() bool { return g.bus.alone() }
+
 // Notify implements [backend.Backend]. A gateway may notify itself.
 func (g *gateway) Notify(ctx context.Context, to backend.NodeID, n backend.Notice) error {
 	if err := g.check(ctx); err != nil {
