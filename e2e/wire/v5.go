@@ -40,6 +40,25 @@ func (c *Client) AwaitDisconnect(codes ...byte) Disconnect {
 	return d
 }
 
+// Collect returns the messages that have come up to now, and completes their
+// exchanges. It costs one round trip and does not wait for more.
+func (c *Client) Collect() []Publish {
+	c.t.Helper()
+	c.Ping()
+	var got []Publish
+	c.early = slices.DeleteFunc(c.early, func(p Packet) bool {
+		m, ok := p.(Publish)
+		if ok {
+			got = append(got, m)
+		}
+		return ok
+	})
+	for _, m := range got {
+		c.acknowledge(m)
+	}
+	return got
+}
+
 // Speak sets the version of what follows, for a client that sends its CONNECT
 // as raw bytes. It returns the client.
 func (c *Client) Speak(v Version) *Client {
