@@ -85,14 +85,32 @@ func newConn(g *Gateway, nc net.Conn, listener string) *conn {
 // now is the time on the gateway's monotonic clock.
 func (g *Gateway) now() time.Duration { return time.Since(g.started) }
 
-// serve reads until the connection is over, then clears up.
+// serve takes the connection from CONNECT to its end.
 func (c *conn) serve(ctx context.Context) {
-	defer c.finish(ctx)
+	if c.arrive(ctx) {
+		c.stay(ctx)
+	}
+}
+
+// arrive takes the connection up to CONNACK. If it does not get there, it is
+// over when arrive returns false.
+func (c *conn) arrive(ctx context.Context) (up bool) {
+	defer func() {
+		if !up {
+			c.finish(ctx)
+		}
+	}()
 	defer c.recovered()
 	c.nc.SetDeadline(time.Now().Add(c.g.opt.Timing.Connect))
-	if !c.admit(ctx) {
-		return
-	}
+	return c.admit(ctx)
+}
+
+// stay reads until the connection is over, then clears up. It may run in
+// another goroutine than arrive: one whose stack has not grown yet is what an
+// idle connection costs.
+func (c *conn) stay(ctx context.Context) {
+	defer c.finish(ctx)
+	defer c.recovered()
 	c.nc.SetDeadline(time.Time{})
 	c.mu.Lock()
 	over := c.ended // its deadline was wiped out

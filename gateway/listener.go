@@ -55,9 +55,15 @@ func (l *listener) serve(ctx context.Context) {
 			nc.Close()
 			continue
 		}
-		go func() { // ends with the connection
-			defer l.g.serving.Done()
-			c.serve(context.WithoutCancel(ctx))
+		go func() { // ends when the client is connected or refused
+			if !c.arrive(context.WithoutCancel(ctx)) {
+				l.g.serving.Done()
+				return
+			}
+			go func() { // ends with the connection
+				defer l.g.serving.Done()
+				c.stay(context.WithoutCancel(ctx))
+			}()
 		}()
 	}
 }
