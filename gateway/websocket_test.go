@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -132,6 +133,28 @@ func TestWebSocketStream(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestWebSocketHalfRequest: who does not finish a request within the time to
+// connect is cut off.
+func TestWebSocketHalfRequest(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := webSocketServer([]string{"*"}, nil, 50*time.Millisecond, slog.New(slog.DiscardHandler), func(c net.Conn) { c.Close() })
+	go s.Serve(l) // Ends with Close.
+	defer s.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: ")
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.ReadAll(c); err != nil {
+		t.Errorf("%v, want the connection closed", err)
 	}
 }
 

@@ -72,10 +72,13 @@ func run(p process) int {
 	if len(p.args) > 0 {
 		name, p.args = p.args[0], p.args[1:]
 	}
-	switch name {
-	case "-h", "-help", "--help":
-		name = "help"
-	case "-version", "--version":
+	for _, a := range append([]string{name}, p.args...) {
+		switch a {
+		case "-h", "-help", "--help":
+			return help(p)
+		}
+	}
+	if name == "-version" || name == "--version" {
 		name = "version"
 	}
 	for _, c := range commands() {

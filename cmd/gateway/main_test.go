@@ -33,6 +33,7 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{"help", []string{"help"}, 0, "check-config", ""},
 		{"help by flag", []string{"--help"}, 0, "check-config", ""},
+		{"help of a command", []string{"healthcheck", "-h"}, 0, "check-config", ""},
 		{"version", []string{"version"}, 0, "sluice ", ""},
 		{"version by flag", []string{"--version"}, 0, "sluice ", ""},
 		{"table", []string{"env"}, 0, "| `MQTT_TCP_LISTEN` | `127.0.0.1:1883` |", ""},

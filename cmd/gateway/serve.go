@@ -60,7 +60,7 @@ func serve(p process) int {
 	for _, u := range findUnknown(p.environ, names(settings)) {
 		log.Warn("unknown variable", "name", u.Name, "nearest", u.Nearest)
 	}
-	log.Info("serving", "version", versionText(), "backend", c.Backend, "store", c.Store,
+	log.Info("serving", "version", versionText(), "backend", c.Backend, "store", c.Store, "anonymous", c.Anonymous,
 		listenerTCP, addressText(g.Addr(listenerTCP)), listenerWS, addressText(g.Addr(listenerWS)), "http", addressText(probes.address()))
 
 	if ctx.Err() == nil {
