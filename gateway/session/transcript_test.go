@@ -72,7 +72,9 @@ type player struct {
 	said []string
 }
 
-func (p *player) say(format string, args ...any) { p.said = append(p.said, fmt.Sprintf(format, args...)) }
+func (p *player) say(format string, args ...any) {
+	p.said = append(p.said, fmt.Sprintf(format, args...))
+}
 
 // args are the key=value words of a command.
 type args map[string]string
