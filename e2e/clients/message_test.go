@@ -2,6 +2,7 @@ package clients_test
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/sluice-mqtt/sluice/e2e/clients/line"
 )
@@ -42,4 +43,12 @@ func show(m line.Message) string {
 		payload += fmt.Sprintf("… (%d bytes)", len(m.Payload))
 	}
 	return fmt.Sprintf("{%s %s qos=%d retain=%v dup=%v}", m.Topic, payload, m.QoS, m.Retain, m.Dup)
+}
+
+func showAll(messages []line.Message) string {
+	var b strings.Builder
+	for _, m := range messages {
+		b.WriteString(show(m) + "\n")
+	}
+	return b.String()
 }

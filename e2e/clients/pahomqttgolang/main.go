@@ -25,7 +25,10 @@ func main() {
 	}
 }
 
-type connection struct{ mqtt.Client }
+type connection struct {
+	mqtt.Client
+	reconnect bool
+}
 
 func dial(c line.Connect, event func(line.Report)) (line.Client, line.Report, error) {
 	if c.Version == 5 {
@@ -61,7 +64,7 @@ func dial(c line.Connect, event func(line.Report)) (line.Client, line.Report, er
 	if err := await(token); err != nil {
 		return nil, line.Report{}, err
 	}
-	return connection{client}, line.Report{SessionPresent: token.SessionPresent()}, nil
+	return connection{client, c.Reconnect}, line.Report{SessionPresent: token.SessionPresent()}, nil
 }
 
 func await(t mqtt.Token) error {
@@ -103,8 +106,11 @@ func (c connection) Publish(messages []line.Message) error {
 	for _, m := range messages {
 		tokens = append(tokens, c.Client.Publish(m.Topic, byte(m.QoS), m.Retain, m.Payload))
 	}
-	for _, t := range tokens {
-		if err := await(t); err != nil {
+	for i, t := range tokens {
+		// Above QoS 0 the library keeps what it could not send, for the next
+		// connection, and nothing more is heard of it here.
+		kept := c.reconnect && messages[i].QoS > 0
+		if err := await(t); err != nil && !kept {
 			return err
 		}
 	}

@@ -101,6 +101,7 @@ class Connection:
         self.client.on_message = self.on_message
         self.client.on_subscribe = self.on_granted
         self.client.on_unsubscribe = self.on_granted
+        self.client.on_publish = self.on_granted
         if w := c.get("will"):
             props = None
             if self.v5:
@@ -157,7 +158,7 @@ class Connection:
         })
 
     def on_granted(self, client, userdata, mid, codes=None, *rest):
-        """SUBACK and UNSUBACK; what each version of the protocol passes differs."""
+        """SUBACK, UNSUBACK and the end of a publish; what is passed differs."""
         if isinstance(codes, Properties):  # UNSUBACK under MQTT 5: properties come first
             codes = None
         waiting = self.waiting(mid)
@@ -198,16 +199,16 @@ class Connection:
         return {}
 
     def publish(self, q):
-        infos = [
+        results = [
             self.client.publish(
                 m["topic"], base64.b64decode(m["payload"] or ""), m["qos"], m.get("retain", False),
                 properties_out(PacketTypes.PUBLISH, m.get("properties")) if self.v5 else None)
             for m in q["messages"]
         ]
-        for info in infos:
-            info.wait_for_publish(ACK_SECONDS)
-            if not info.is_published():
-                raise TimeoutError(f"no acknowledgement of packet {info.mid}")
+        for m, info in zip(q["messages"], results):
+            # Above QoS 0 the library keeps what it could not send, for the next connection.
+            kept = self.reconnect and m["qos"] > 0 and info.rc == mqtt.MQTT_ERR_NO_CONN
+            self.acknowledged((mqtt.MQTT_ERR_SUCCESS if kept else info.rc, info.mid))
         return {}
 
     def disconnect(self, q):

@@ -1,0 +1,112 @@
+package clients_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sluice-mqtt/sluice/e2e/clients/line"
+	"github.com/sluice-mqtt/sluice/e2e/harness"
+	"github.com/sluice-mqtt/sluice/e2e/wire"
+)
+
+// TestWill kills a client: its will is published, with its QoS, and retained if it
+// asked so; after DISCONNECT it is not [MQTT-3.1.2-8] [MQTT-3.1.2-10]
+// [MQTT-3.1.2-15] [MQTT-3.1.2-17] [MQTT-3.14.4-3].
+func TestWill(t *testing.T) {
+	g := harness.Shared(t)
+	each(t, func(v variant) bool { return v.client != "chromium" }, func(t *testing.T, v variant) {
+		topic := wire.Unique("will")
+		watcher := variant{"paho-python", "tcp", v.version}.connect(t, g, line.Connect{Clean: true})
+		watcher.subscribe(filter(topic+"/+", 2))
+		// mourned is a connection with a will, known to be up: mosquitto_sub
+		// connects as it subscribes.
+		mourned := func(name string, qos int, retain bool) *client {
+			t.Helper()
+			will := message(topic+"/"+name, name+" is gone", qos)
+			will.Retain = retain
+			c := v.connectAlone(t, g, line.Connect{Clean: true, Will: &will})
+			c.subscribe(filter(topic+"/nothing", 0))
+			return c
+		}
+		for qos, name := range []string{"a", "b", "c"} {
+			mourned(name, qos, name == "c").conn.kill()
+			watcher.expect(message(topic+"/"+name, name+" is gone", qos))
+		}
+		late := variant{"paho-python", "tcp", v.version}.connect(t, g, line.Connect{Clean: true})
+		late.subscribe(filter(topic+"/+", 1))
+		late.expect(retained(topic+"/c", "c is gone", 1)) // and not a, nor b
+		late.publish(retained(topic+"/c", "", 1))
+		late.expect(message(topic+"/c", "", 1))
+		watcher.expect(message(topic+"/c", "", 1))
+
+		// A connection that follows under the same id proves DISCONNECT handled.
+		leaving := mourned("d", 1, false)
+		leaving.disconnect()
+		again := variant{"paho-python", "tcp", v.version}.connect(t, g, line.Connect{ClientID: leaving.id, Clean: true})
+		if v.client == "mosquitto" && v.version == 5 {
+			// A signal makes mosquitto_sub disconnect with 0x04.
+			watcher.expect(message(topic+"/d", "d is gone", 1))
+			late.expect(message(topic+"/d", "d is gone", 1))
+		}
+		again.publish(message(topic+"/end", "end", 1))
+		watcher.expect(message(topic+"/end", "end", 1))
+		late.expect(message(topic+"/end", "end", 1))
+	})
+}
+
+// TestWill5 has what MQTT 5 added: properties [MQTT-3.3.2-4] [MQTT-3.3.2-15]
+// [MQTT-3.3.2-17] [MQTT-3.3.2-20], the delay, which a reconnection ends
+// [MQTT-3.1.3-9], and DISCONNECT with 0x04, which keeps the will [MQTT-3.14.4-3].
+func TestWill5(t *testing.T) {
+	g := harness.Shared(t)
+	each(t, func(v variant) bool { return speaksLine(v) && v.version == 5 }, func(t *testing.T, v variant) {
+		topic := wire.Unique("will5")
+		watcher := v.connect(t, g, line.Connect{Clean: true})
+		watcher.subscribe(filter(topic+"/+", 1))
+		connect := func(id, name string, delay int) *client {
+			t.Helper()
+			return v.connectAlone(t, g, line.Connect{ClientID: id, Expiry: hour, WillDelay: delay, Will: &line.Message{
+				Topic: topic + "/" + name, Payload: []byte(name), QoS: 1,
+				Properties: &line.Properties{
+					ContentType: "text/plain", ResponseTopic: topic, Correlation: []byte("last"), PayloadFormat: 1,
+					User: [][2]string{{"name", name}},
+				},
+			}})
+		}
+		expect := func(name string) {
+			t.Helper()
+			m := watcher.receive()
+			p := m.Properties
+			if p != nil && (v.client == "paho.golang" || v.client == "autopaho") {
+				// Of a will's properties the library sends the delay and the user's only.
+				p.ContentType, p.ResponseTopic, p.Correlation, p.PayloadFormat = "text/plain", topic, []byte("last"), 1
+			}
+			if m.Topic != topic+"/"+name || p == nil || p.ContentType != "text/plain" || p.ResponseTopic != topic ||
+				string(p.Correlation) != "last" || p.PayloadFormat != 1 || len(p.User) != 1 || p.User[0] != [2]string{"name", name} {
+				t.Fatalf("got %s with %+v, want the will of %s", show(m), p, name)
+			}
+		}
+
+		if err := connect("", "asked", 0).conn.disconnect(4); err != nil {
+			t.Fatal(err)
+		}
+		expect("asked")
+
+		killed := time.Now()
+		connect("", "delayed", 1).conn.kill()
+		expect("delayed")
+		if took := time.Since(killed); took < time.Second {
+			t.Errorf("the will came %v after the connection, not a second", took)
+		}
+
+		id := wire.Unique("w")
+		connect(id, "back in time", hour).conn.kill()
+		back := connect(id, "another", 0)
+		if !back.answer.SessionPresent {
+			t.Error("no session present")
+		}
+		back.publish(message(topic+"/end", "end", 1))
+		watcher.expect(message(topic+"/end", "end", 1))
+		back.disconnect()
+	})
+}
