@@ -224,3 +224,40 @@ func TestWebSocketPlainHTTP(t *testing.T) {
 		}
 	}
 }
+
+// Frames without MQTT in them are no sign of life [MQTT-3.1.2-24].
+func TestWebSocketFlood(t *testing.T) {
+	t.Parallel()
+	for name, kind := range map[string]byte{"pings": 0x80 | wire.WSPing, "pongs": 0x80 | wire.WSPong, "empty frames": 0x80 | wire.WSBinary} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, ws := frames(t)
+			p := clean3(wire.V311)
+			p.KeepAlive = 1
+			start := time.Now()
+			c.Connect(p)
+			closed := make(chan error, 1)
+			go func() { // ends with the connection
+				_, err := io.Copy(io.Discard, ws)
+				closed <- err
+			}()
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case <-tick.C:
+					ws.WriteFrame(kind, nil)
+					if time.Since(start) < 4*time.Second {
+						continue
+					}
+					t.Fatal("still open")
+				case <-closed:
+				}
+				break
+			}
+			if d := time.Since(start); d < 1500*time.Millisecond {
+				t.Errorf("closed after %v", d)
+			}
+		})
+	}
+}
