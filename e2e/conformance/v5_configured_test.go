@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 
@@ -153,15 +154,18 @@ func TestV5KeepAliveReplaced(t *testing.T) {
 	covers5(t, "MQTT-3.2.2-21", "MQTT-3.1.2-22")
 	g := harness.Start(t, "MQTT_MAX_KEEPALIVE=1s")
 	for _, asked := range []uint16{0, 60} {
-		p := clean(unique("c"))
-		p.KeepAlive = asked
-		c := wire.Dial(t, g.TCP).Connect(p)
-		told(t, c, wire.ServerKeepAliveID, 1)
-		start := time.Now()
-		c.ExpectDisconnect(keepAliveTimeout)
-		if d := time.Since(start); d < 1400*time.Millisecond || d > 3*time.Second {
-			t.Errorf("closed after %v, want 1.5 s", d)
-		}
+		t.Run(fmt.Sprint(asked), func(t *testing.T) {
+			t.Parallel()
+			p := clean(unique("c"))
+			p.KeepAlive = asked
+			c := wire.Dial(t, g.TCP).Connect(p)
+			told(t, c, wire.ServerKeepAliveID, 1)
+			start := time.Now()
+			c.ExpectDisconnect(keepAliveTimeout)
+			if d := time.Since(start); d < 1400*time.Millisecond || d > 5*time.Second {
+				t.Errorf("closed after %v, want 1.5 s", d)
+			}
+		})
 	}
 }
 

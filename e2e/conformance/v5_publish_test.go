@@ -51,10 +51,10 @@ func TestV5PropertiesForwarded(t *testing.T) {
 		p.Retain = true
 		pub.PublishPacket(p)
 		sameForwarded(t, receives(t, live, "m"))
-		late := join(t)
-		if qos == 0 { // nothing says when a QoS 0 message has been stored
-			late = pub
+		if qos == 0 {
+			awaitRetained(t, topic, "m")
 		}
+		late := join(t)
 		late.Subscribe(topic, 2)
 		sameForwarded(t, receives(t, late, "m"))
 		if qos > 0 {

@@ -158,11 +158,11 @@ func TestV5WillDelay(t *testing.T) {
 		end             func(c *wire.Client)
 		after, atLatest time.Duration
 	}{
-		{"1 s", 600, 1, drop, 900 * time.Millisecond, 4 * time.Second},
-		{"1 s after DISCONNECT 0x04", 600, 1, with04, 900 * time.Millisecond, 4 * time.Second},
-		{"cut short by session expiry 1", 1, 600, drop, 900 * time.Millisecond, 4 * time.Second},
-		{"cut short by session expiry 0", 0, 600, drop, 0, 2 * time.Second},
-		{"cut short by session expiry 0 in DISCONNECT", 600, 600, with04End, 0, 2 * time.Second},
+		{"1 s", 600, 1, drop, 900 * time.Millisecond, 6 * time.Second},
+		{"1 s after DISCONNECT 0x04", 600, 1, with04, 900 * time.Millisecond, 6 * time.Second},
+		{"cut short by session expiry 1", 1, 600, drop, 900 * time.Millisecond, 6 * time.Second},
+		{"cut short by session expiry 0", 0, 600, drop, 0, 6 * time.Second},
+		{"cut short by session expiry 0 in DISCONNECT", 600, 600, with04End, 0, 6 * time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
