@@ -112,8 +112,14 @@ func (b *inbox) trim() {
 	}
 	if b.n == 0 {
 		b.ring, b.earliest = nil, 0
-	} else if len(b.ring) > 16 && b.n <= len(b.ring)/4 {
-		b.resize(len(b.ring) / 2)
+		return
+	}
+	size := len(b.ring)
+	for size > 16 && b.n <= size/4 {
+		size /= 2
+	}
+	if size < len(b.ring) {
+		b.resize(size)
 	}
 }
 

@@ -34,9 +34,10 @@ func clearAppend(a *backend.Append) {
 	*a = backend.Append{Targets: a.Targets[:0]}
 }
 
-// append gives m to everything that was found for it.
+// append gives m to everything that was found for it. However many inboxes
+// keep it, it is copied once.
 func (s *Store) append(m *backend.Message, found *index.Matches, local backend.NodeID, out *backend.Append) {
-	k := keeper{borrowed: m}
+	var own *backend.Message
 	if m.QoS > 0 {
 		for i := range found.Sessions {
 			matched := &found.Sessions[i]
@@ -45,27 +46,22 @@ func (s *Store) append(m *backend.Message, found *index.Matches, local backend.N
 				continue
 			}
 			out.Matched = true
-			if d.QoS > 0 {
-				s.put(matched.Session.Value.(*session), d.Entry(k.own()), out)
+			if d.QoS == 0 {
+				continue
 			}
+			if own == nil {
+				own = m.Clone()
+			}
+			s.put(matched.Session.Value.(*session), d.Entry(own), out)
 		}
 	}
 	for _, g := range found.Groups {
 		out.Matched = true
-		s.share(g, &k, local, nil, out)
+		if own == nil {
+			own = m.Clone()
+		}
+		s.share(g, own, local, nil, out)
 	}
-}
-
-// keeper makes the store's own copy of a message when it is first needed.
-type keeper struct {
-	borrowed, kept *backend.Message
-}
-
-func (k *keeper) own() *backend.Message {
-	if k.kept == nil {
-		k.kept = k.borrowed.Clone()
-	}
-	return k.kept
 }
 
 // put appends e to the inbox of ss.

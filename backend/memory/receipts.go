@@ -9,7 +9,7 @@ import (
 )
 
 // receipts remember the QoS 2 publishes of one session, so that one that comes
-// again is not appended again.
+// again is not appended again [MQTT-4.3.3-10].
 type receipts struct {
 	mu  sync.Mutex
 	ids map[uint16]receipt

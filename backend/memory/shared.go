@@ -8,14 +8,14 @@ import (
 	"github.com/sluice-mqtt/sluice/backend/index"
 )
 
-// share gives a message to one member of g: into its inbox if it is durable,
-// as a target with Seq 0 otherwise, and into the queue of the group if only
-// members that are away could keep it. Sessions to avoid are chosen only if
-// there is no other.
-func (s *Store) share(g *index.Group, k *keeper, local backend.NodeID, avoid []*index.Session, out *backend.Append) {
-	r := index.ChooseRequest{Message: k.borrowed, Local: local, Avoid: avoid}
+// share gives a message of the store's own to one member of g: into its inbox
+// if it is durable, as a target with Seq 0 otherwise, and into the queue of
+// the group if only members that are away could keep it. Sessions to avoid are
+// chosen only if there is no other.
+func (s *Store) share(g *index.Group, m *backend.Message, local backend.NodeID, avoid []*index.Session, out *backend.Append) {
+	r := index.ChooseRequest{Message: m, Local: local, Avoid: avoid}
 	r.Park = func(g *index.Group) {
-		if parkedOf(g).add(k.own(), s.bounds()) {
+		if parkedOf(g).add(m, s.bounds()) {
 			out.Refused++
 		}
 	}
@@ -23,7 +23,7 @@ func (s *Store) share(g *index.Group, k *keeper, local backend.NodeID, avoid []*
 		c, outcome := s.index.Choose(g, r)
 		switch outcome {
 		case index.Chosen:
-			e := c.Entry(k.own())
+			e := c.Entry(m)
 			e.Share = g.Name
 			if s.give(c, e, out) {
 				return
@@ -102,7 +102,7 @@ func (s *Store) Requeue(ctx context.Context, from backend.ClientID, entries []ba
 			continue
 		}
 		out[i].Matched = true
-		s.share(g, &keeper{borrowed: e.Message}, s.local(e.Message), avoid, &out[i])
+		s.share(g, e.Message.Clone(), s.local(e.Message), avoid, &out[i])
 	}
 	return nil
 }
