@@ -48,6 +48,8 @@ func TestReadEvents(t *testing.T) {
 {"Action":"fail","Package":"m/p","Test":"TestA/sub"}
 {"Action":"output","Package":"m/p","Test":"TestB","Output":"fine\n"}
 {"Action":"pass","Package":"m/p","Test":"TestA"}
+{"Action":"fail","Package":"m/p","Test":"TestC"}
+{"Action":"fail","Package":"m/p"}
 {"Action":"run","Package":"m/q","Test":"TestA"}
 {"Action":"pass","Package":"m/q","Test":"TestA"}
 `

@@ -57,8 +57,8 @@ func (r testRun) execute(race bool) ([]result, error) {
 	if err := cmd.Wait(); err != nil && !errors.As(err, &failed) {
 		return nil, err
 	}
-	if readErr == nil && failed != nil && !slices.ContainsFunc(results, func(r result) bool { return r.outcome != "pass" && r.outcome != "skip" }) {
-		// A test that names no statement, or the package as a whole.
+	if readErr == nil && failed != nil && !slices.ContainsFunc(results, func(r result) bool { return r.outcome == "fail" }) {
+		// No test failed, but the package as a whole.
 		results = append(results, result{test: strings.Join(r.packages, " "), outcome: "fail"})
 	}
 	return results, readErr
@@ -108,6 +108,11 @@ func readEvents(r io.Reader, marks map[string][]key, w io.Writer) ([]result, err
 		}
 	}
 	var results []result
+	for test, how := range outcome { // tests of no statement can fail, too
+		if name := strings.TrimSuffix(test, " "); how == "fail" && name == test {
+			named[test] = append(named[test], key{})
+		}
+	}
 	for test, keys := range named {
 		pkg, name, _ := strings.Cut(test, " ")
 		for _, k := range keys {
