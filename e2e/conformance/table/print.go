@@ -109,7 +109,7 @@ func (t *table) print(w io.Writer, quiet bool) bool {
 	for _, f := range t.failed {
 		fmt.Fprintf(w, "\nfailed: %s", f)
 	}
-	fmt.Fprintf(w, "\n%-10s %8s %8s %15s %10s %6s\n", "version", "total", "covered", "not applicable", "UNCOVERED", "FAILS")
+	fmt.Fprintf(w, "\n\n%-10s %8s %8s %15s %10s %6s\n", "version", "total", "covered", "not applicable", "UNCOVERED", "FAILS")
 	for _, v := range versions {
 		fmt.Fprintf(w, "MQTT %-5s %8d %8d %15d %10d %6d\n", v.name, v.total, v.counts["covered"], v.counts["not applicable"], v.counts["UNCOVERED"], v.counts["FAILS"]+v.counts["BOTH"])
 	}

@@ -62,6 +62,8 @@ func TestReadEvents(t *testing.T) {
 	want := map[result]bool{
 		{key{"5.0", "MQTT-1.5.4-1"}, "p.TestA/sub", "fail"}: true,
 		{key{"3.1.1", "MQTT-1.5.3-1"}, "p.TestA", "pass"}:   true,
+		{key{}, "p.TestA/sub", "fail"}:                      true,
+		{key{}, "p.TestC", "fail"}:                          true,
 	}
 	for _, r := range results {
 		if !want[r] {
