@@ -45,9 +45,7 @@ type backendCase struct {
 // gateways. Fault cases run when h.Faults is set, and are reported as skipped
 // when it is not.
 func TestBackend(t *testing.T, h BackendHarness) {
-	if h.Patience == 0 {
-		h.Patience = defaultPatience
-	}
+	h.setDefaults()
 	var cases []backendCase
 	cases = append(cases, deliveryCases...)
 	cases = append(cases, noticeCases...)
@@ -56,22 +54,35 @@ func TestBackend(t *testing.T, h BackendHarness) {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
-				explain(t, c.promise)
-				c.run(t, enter(t, h, c.options))
+				c.check(t, h)
 			})
 		}
 	})
-	t.Run("faults", func(t *testing.T) {
-		for _, c := range busFaultCases {
-			t.Run(c.name, func(t *testing.T) {
-				if h.Faults == nil {
-					t.Skip("the harness has no faults")
-				}
-				explain(t, c.promise)
-				c.run(t, enter(t, h, c.options))
-			})
-		}
-	})
+	t.Run("faults", func(t *testing.T) { busFaults(t, h) })
+}
+
+// busFaults runs the cases that break the service, one after the other.
+func busFaults(t *testing.T, h BackendHarness) {
+	h.setDefaults()
+	for _, c := range busFaultCases {
+		t.Run(c.name, func(t *testing.T) {
+			if h.Faults == nil {
+				t.Skip("the harness has no faults")
+			}
+			c.check(t, h)
+		})
+	}
+}
+
+func (h *BackendHarness) setDefaults() {
+	if h.Patience == 0 {
+		h.Patience = defaultPatience
+	}
+}
+
+func (c backendCase) check(t *testing.T, h BackendHarness) {
+	explain(t, c.promise)
+	c.run(t, enter(t, h, c.options))
 }
 
 // explain logs what was promised if the test fails.

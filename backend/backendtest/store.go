@@ -78,12 +78,7 @@ type storeCase struct {
 // with two. Fault cases run when
 // h.Faults is set, and are reported as skipped when it is not.
 func TestStore(t *testing.T, h StoreHarness) {
-	if h.Lease == 0 {
-		h.Lease = time.Second
-	}
-	if h.Patience == 0 {
-		h.Patience = defaultPatience
-	}
+	h.setDefaults()
 	groups := []struct {
 		name  string
 		cases []storeCase
@@ -109,15 +104,11 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"calls", callCases},
 		{"concurrency", concurrencyCases},
 	}
-	run := func(t *testing.T, c storeCase) {
-		explain(t, c.promise)
-		c.run(t, gather(t, h, c.options))
-	}
 	t.Run("alone", func(t *testing.T) {
 		for _, g := range groups {
 			for _, c := range g.cases {
 				if c.alone {
-					t.Run(g.name+"/"+c.name, func(t *testing.T) { run(t, c) })
+					t.Run(g.name+"/"+c.name, func(t *testing.T) { c.check(t, h) })
 				}
 			}
 		}
@@ -132,20 +123,38 @@ func TestStore(t *testing.T, h StoreHarness) {
 					}
 					t.Run(c.name, func(t *testing.T) {
 						t.Parallel()
-						run(t, c)
+						c.check(t, h)
 					})
 				}
 			})
 		}
 	})
-	t.Run("faults", func(t *testing.T) {
-		for _, c := range storeFaultCases {
-			t.Run(c.name, func(t *testing.T) {
-				if h.Faults == nil {
-					t.Skip("the harness has no faults")
-				}
-				run(t, c)
-			})
-		}
-	})
+	t.Run("faults", func(t *testing.T) { storeFaults(t, h) })
+}
+
+// storeFaults runs the cases that break the service, one after the other.
+func storeFaults(t *testing.T, h StoreHarness) {
+	h.setDefaults()
+	for _, c := range storeFaultCases {
+		t.Run(c.name, func(t *testing.T) {
+			if h.Faults == nil {
+				t.Skip("the harness has no faults")
+			}
+			c.check(t, h)
+		})
+	}
+}
+
+func (h *StoreHarness) setDefaults() {
+	if h.Lease == 0 {
+		h.Lease = time.Second
+	}
+	if h.Patience == 0 {
+		h.Patience = defaultPatience
+	}
+}
+
+func (c storeCase) check(t *testing.T, h StoreHarness) {
+	explain(t, c.promise)
+	c.run(t, gather(t, h, c.options))
 }

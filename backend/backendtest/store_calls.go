@@ -19,7 +19,6 @@ var callCases = []storeCase{
 func allCalls(g *gate, l backend.Lease) map[string]func(ctx context.Context) error {
 	s := g.Store
 	calls := leaseCalls(s, l)
-	out := make([]backend.Append, 1)
 	calls["Join"] = func(ctx context.Context) error { return s.Join(ctx, backend.Node{ID: "one more"}, aWhile) }
 	calls["Renew"] = func(ctx context.Context) error { return s.Renew(ctx, g.id) }
 	calls["Leave"] = func(ctx context.Context) error { return s.Leave(ctx, g.id) }
@@ -32,10 +31,10 @@ func allCalls(g *gate, l backend.Lease) map[string]func(ctx context.Context) err
 		return err
 	}
 	calls["Append"] = func(ctx context.Context) error {
-		return s.Append(ctx, []*backend.Message{text("rich/x", "x", 1)}, out)
+		return s.Append(ctx, []*backend.Message{text("rich/x", "x", 1)}, make([]backend.Append, 1))
 	}
 	calls["Requeue"] = func(ctx context.Context) error {
-		return s.Requeue(ctx, "departed", []backend.Entry{{Message: text("work/x", "x", 1), QoS: 1, Share: pool}}, out)
+		return s.Requeue(ctx, "departed", []backend.Entry{{Message: text("work/x", "x", 1), QoS: 1, Share: pool}}, make([]backend.Append, 1))
 	}
 	calls["Retain"] = func(ctx context.Context) error { return s.Retain(ctx, []*backend.Message{retained("a", "x")}) }
 	calls["Match"] = func(ctx context.Context) error {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/sluice-mqtt/sluice/backend"
 )
@@ -145,15 +147,37 @@ func killedWhileAppending(t *testing.T, c *cluster) {
 	}
 }
 
-// wantUnavailable calls everything, each with a deadline.
+// wantUnavailable calls everything at once, each with a deadline.
 func (c *cluster) wantUnavailable(t *testing.T, g *gate, l backend.Lease) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(c.ctx, callLimit)
+	defer cancel()
+	type result struct {
+		name string
+		err  error
+	}
+	results := make(chan result)
+	waiting := make(map[string]bool)
 	for name, call := range allCalls(g, l) {
-		ctx, cancel := context.WithTimeout(c.ctx, callLimit)
-		err := within(t, callLimit+callGrace, name, func() error { return call(ctx) })
-		cancel()
-		if !errors.Is(err, backend.ErrUnavailable) {
-			t.Errorf("%s: %v, want ErrUnavailable", name, err)
+		waiting[name] = true
+		go func() { // ends with the call, or with the test if that hangs
+			select {
+			case results <- result{name, call(ctx)}:
+			case <-c.ctx.Done():
+			}
+		}()
+	}
+	timeout := time.NewTimer(callLimit + callGrace)
+	defer timeout.Stop()
+	for len(waiting) > 0 {
+		select {
+		case r := <-results:
+			delete(waiting, r.name)
+			if !errors.Is(r.err, backend.ErrUnavailable) {
+				t.Errorf("%s: %v, want ErrUnavailable", r.name, r.err)
+			}
+		case <-timeout.C:
+			t.Fatalf("%v did not return within %v", slices.Sorted(maps.Keys(waiting)), callLimit+callGrace)
 		}
 	}
 }
