@@ -32,12 +32,12 @@ func TestHome(t *testing.T) {
 	connectHome := func() *client {
 		t.Helper()
 		will := message(status, "offline", 0)
-		return python.connectAlone(t, g, line.Connect{ClientID: house, Clean: true, Will: &will})
+		return python.machine(t).connect(t, g, line.Connect{ClientID: house, Clean: true, Will: &will})
 	}
 
 	// The bridge is there first, and announces a lamp.
 	bridgeWill := retained(bridgeState, `{"state":"offline"}`, 1)
-	bridge := python.connectAlone(t, g, line.Connect{Clean: true, Will: &bridgeWill})
+	bridge := python.machine(t).connect(t, g, line.Connect{Clean: true, Will: &bridgeWill})
 	bridge.publish(
 		retained(bridgeState, bridgeOnline, 1),
 		retained(lampConfig, `{"state_topic":"`+lampState+`"}`, 1),

@@ -16,11 +16,13 @@ import (
 	"github.com/sluice-mqtt/sluice/e2e/clients/line"
 )
 
-// browser is one Chromium for all tests. Its pages are the connections.
+// browser is the Chromium of the test that started it last. Its tabs are the
+// connections.
 var browser struct {
 	sync.Mutex
-	ctx  context.Context // nil before the first page; ends with the tests
+	ctx  context.Context // nil where no test has started it
 	site string
+	idle []context.Context // tabs that are not in use: a new one takes its time
 }
 
 // findChromium returns the browser's path.
@@ -33,15 +35,11 @@ func findChromium() (string, error) {
 	return "", errors.New("needs chromium")
 }
 
-// openBrowser starts the browser, with a new profile that chromedp removes, and the
-// web site with the page. It returns the browser's context and the page's URL.
-func openBrowser(t testing.TB) (context.Context, string) {
+// startBrowser starts the browser, with a new profile, and the web site with the
+// page, until the test ends. Tests that use it do not run side by side; their
+// subtests may.
+func startBrowser(t testing.TB) {
 	t.Helper()
-	browser.Lock()
-	defer browser.Unlock()
-	if browser.ctx != nil {
-		return browser.ctx, browser.site
-	}
 	path, err := findChromium()
 	if err != nil {
 		missing(t, err.Error())
@@ -49,23 +47,34 @@ func openBrowser(t testing.TB) (context.Context, string) {
 	if _, err := programs["mqttjs"](); err != nil {
 		missing(t, err.Error())
 	}
-	site := http.NewServeMux()
-	site.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "mqttjs/page.html") })
-	site.HandleFunc("/mqtt.min.js", func(w http.ResponseWriter, r *http.Request) {
+	handler := http.NewServeMux()
+	handler.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "mqttjs/page.html") })
+	handler.HandleFunc("/mqtt.min.js", func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFile(w, r, "mqttjs/node_modules/mqtt/dist/mqtt.min.js")
 	})
+	site := httptest.NewServer(handler)
+	t.Cleanup(site.Close)
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("process-per-site", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 	)
-	// Both live until the test process ends, which ends the browser too.
-	ctx, _ := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, release := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(release)
 	ctx, _ = chromedp.NewContext(ctx)
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("start %s: %v", path, err)
 	}
-	browser.ctx, browser.site = ctx, httptest.NewServer(site).URL
-	return browser.ctx, browser.site
+	browser.Lock()
+	defer browser.Unlock()
+	browser.ctx, browser.site = ctx, site.URL
+	t.Cleanup(func() {
+		browser.Lock()
+		defer browser.Unlock()
+		browser.ctx, browser.idle = nil, nil
+		if err := chromedp.Cancel(ctx); err != nil { // waits for its end
+			t.Errorf("stop the browser: %v", err)
+		}
+	})
 }
 
 // page is a connection in a page of the browser. It is used as a person would use
@@ -79,23 +88,48 @@ type page struct {
 
 func openPage(t testing.TB, c line.Connect) (*page, error) {
 	t.Helper()
-	ctx, url := openBrowser(t)
-	ctx, cancel := chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	p := &page{ctx: ctx}
-	if err := chromedp.Do(ctx); err != nil { // opens the tab, which ends with this context
-		return nil, err
-	}
-	if err := p.do(chromedp.Navigate(url)); err != nil {
+	p := &page{}
+	var err error
+	if p.ctx, err = openTab(t); err != nil {
 		return nil, err
 	}
 	if err := p.send("connect", "url", c.URL, "version", fmt.Sprint(c.Version), "client", c.ClientID); err != nil {
 		return nil, err
 	}
-	if status, err := p.output("status", "not connected"); err != nil || status != "connected" {
+	if status, err := p.output("status", "connecting"); err != nil || status != "connected" {
 		return nil, fmt.Errorf("page says %q: %w", status, err)
 	}
 	return p, nil
+}
+
+// openTab returns a tab with the page, which is this test's until its end. What was
+// in it goes with the next connection.
+func openTab(t testing.TB) (tab context.Context, err error) {
+	t.Helper()
+	browser.Lock()
+	ctx, site := browser.ctx, browser.site
+	if n := len(browser.idle); n > 0 {
+		tab, browser.idle = browser.idle[n-1], browser.idle[:n-1]
+	}
+	browser.Unlock()
+	if ctx == nil {
+		return nil, errors.New("startBrowser first")
+	}
+	if tab == nil {
+		tab, _ = chromedp.NewContext(ctx)        // closed with the browser
+		if err := chromedp.Do(tab); err != nil { // opens it
+			return nil, err
+		}
+		if err := (&page{ctx: tab}).do(chromedp.Navigate(site)); err != nil {
+			return nil, err
+		}
+	}
+	t.Cleanup(func() {
+		browser.Lock()
+		defer browser.Unlock()
+		browser.idle = append(browser.idle, tab)
+	})
+	return tab, nil
 }
 
 func (p *page) do(steps ...chromedp.Action[chromedp.Void]) error {
@@ -228,5 +262,5 @@ func (p *page) unsubscribe([]line.Filter) error {
 	return errors.New("the page does not unsubscribe")
 }
 
-// kill closes the page, and with it the WebSocket, without DISCONNECT.
+// kill closes the tab, and with it the WebSocket, without DISCONNECT.
 func (p *page) kill() { chromedp.Cancel(p.ctx) }

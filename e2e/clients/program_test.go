@@ -166,10 +166,13 @@ func (c *programConn) disconnect(reason int) error {
 	return err
 }
 
-// kill ends the whole program, as a loss of power would.
-func (c *programConn) kill() {
-	c.p.cmd.Process.Kill()
-	<-c.p.ended
+// kill ends the whole program.
+func (c *programConn) kill() { c.p.kill() }
+
+// kill ends the program as a loss of power would, and waits until it is gone.
+func (p *program) kill() {
+	p.cmd.Process.Kill()
+	<-p.ended
 }
 
 // goPrograms builds the client programs in Go, into the module's directory for

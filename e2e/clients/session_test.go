@@ -19,8 +19,7 @@ const hour = 3600
 // [MQTT-3.2.2-3] [MQTT-4.6.0-6].
 func TestQueuedMessages(t *testing.T) {
 	g := harness.Shared(t)
-	durable := func(v variant) bool { return v.client != "chromium" }
-	each(t, durable, func(t *testing.T, v variant) {
+	each(t, commands, func(t *testing.T, v variant) {
 		topic, id := wire.Unique("queued"), wire.Unique("d")
 		filters := []line.Filter{filter(topic+"/1", 2), filter(topic+"/2", 2)}
 		publisher := v.connect(t, g, line.Connect{Clean: true})

@@ -14,7 +14,7 @@ import (
 // [MQTT-4.8.2-4] [MQTT-4.8.2-5].
 func TestSharedSubscription(t *testing.T) {
 	g := harness.Shared(t)
-	five := func(v variant) bool { return v.version == 5 && v.client != "chromium" }
+	five := func(v variant) bool { return v.version == 5 && commands(v) }
 	each(t, five, func(t *testing.T, v variant) {
 		topic := wire.Unique("shared")
 		group := filter("$share/"+wire.Unique("group")+"/"+topic+"/#", 1)

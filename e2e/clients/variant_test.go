@@ -123,15 +123,39 @@ func (v variant) connect(t testing.TB, g *harness.Gateway, c line.Connect) *clie
 	return v.open(t, g, c, sharedProgram)
 }
 
-// connectAlone is connect with a process of the connection's own, which may be
-// killed.
-func (v variant) connectAlone(t testing.TB, g *harness.Gateway, c line.Connect) *client {
+// machine is a computer of its own, whose power may fail.
+type machine struct {
+	variant
+	program *program // nil where each connection is a process
+	clients []*client
+}
+
+func (v variant) machine(t testing.TB) *machine {
 	t.Helper()
-	return v.open(t, g, c, func(t testing.TB, client string) *program {
-		p := ownProgram(t, client)
-		t.Cleanup(func() { p.cmd.Process.Kill(); <-p.ended })
-		return p
-	})
+	m := &machine{variant: v}
+	if speaksLine(v) {
+		m.program = ownProgram(t, v.client)
+		t.Cleanup(m.fail)
+	}
+	return m
+}
+
+// connect is variant.connect from this machine.
+func (m *machine) connect(t testing.TB, g *harness.Gateway, c line.Connect) *client {
+	t.Helper()
+	one := m.open(t, g, c, func(testing.TB, string) *program { return m.program })
+	m.clients = append(m.clients, one)
+	return one
+}
+
+// fail ends every connection of the machine without warning.
+func (m *machine) fail() {
+	if m.program != nil {
+		m.program.kill()
+	}
+	for _, c := range m.clients {
+		c.conn.kill()
+	}
 }
 
 func (v variant) open(t testing.TB, g *harness.Gateway, c line.Connect, program func(testing.TB, string) *program) *client {
@@ -170,6 +194,11 @@ func (v variant) url(t testing.TB, g *harness.Gateway) string {
 	}
 	return "mqtt://" + g.AnyTCP()
 }
+
+// inPage is the client that lives in a browser, which its tests start. commands is
+// the others.
+func inPage(v variant) bool   { return v.client == "chromium" }
+func commands(v variant) bool { return !inPage(v) }
 
 // each runs a test for every variant that the function picks, side by side.
 func each(t *testing.T, pick func(variant) bool, test func(*testing.T, variant)) {

@@ -9,48 +9,47 @@ import (
 	"github.com/sluice-mqtt/sluice/e2e/wire"
 )
 
-// TestWill kills a client: its will is published, with its QoS, and retained if it
-// asked so; after DISCONNECT it is not [MQTT-3.1.2-8] [MQTT-3.1.2-10]
-// [MQTT-3.1.2-15] [MQTT-3.1.2-17] [MQTT-3.14.4-3].
+// TestWill has the power fail where three clients run: the will of each is
+// published, with its QoS, and retained if it asked so; after DISCONNECT it is not
+// [MQTT-3.1.2-8] [MQTT-3.1.2-10] [MQTT-3.1.2-15] [MQTT-3.1.2-17] [MQTT-3.14.4-3].
 func TestWill(t *testing.T) {
 	g := harness.Shared(t)
-	each(t, func(v variant) bool { return v.client != "chromium" }, func(t *testing.T, v variant) {
+	each(t, commands, func(t *testing.T, v variant) {
 		topic := wire.Unique("will")
-		watcher := variant{"paho-python", "tcp", v.version}.connect(t, g, line.Connect{Clean: true})
+		python := variant{"paho-python", "tcp", v.version}
+		watcher := python.connect(t, g, line.Connect{Clean: true})
 		watcher.subscribe(filter(topic+"/+", 2))
-		// mourned is a connection with a will, known to be up: mosquitto_sub
-		// connects as it subscribes.
-		mourned := func(name string, qos int, retain bool) *client {
+		machine := v.machine(t)
+		mourned := func(will line.Message) *client {
 			t.Helper()
-			will := message(topic+"/"+name, name+" is gone", qos)
-			will.Retain = retain
-			c := v.connectAlone(t, g, line.Connect{Clean: true, Will: &will})
-			c.subscribe(filter(topic+"/nothing", 0))
+			c := machine.connect(t, g, line.Connect{Clean: true, Will: &will})
+			c.subscribe(filter(topic+"/nothing", 0)) // mosquitto_sub connects only now
 			return c
 		}
-		for qos, name := range []string{"a", "b", "c"} {
-			mourned(name, qos, name == "c").conn.kill()
-			watcher.expect(message(topic+"/"+name, name+" is gone", qos))
-		}
-		late := variant{"paho-python", "tcp", v.version}.connect(t, g, line.Connect{Clean: true})
-		late.subscribe(filter(topic+"/+", 1))
-		late.expect(retained(topic+"/c", "c is gone", 1)) // and not a, nor b
-		late.publish(retained(topic+"/c", "", 1))
-		late.expect(message(topic+"/c", "", 1))
-		watcher.expect(message(topic+"/c", "", 1))
+		gone := func(name string, qos int) line.Message { return message(topic+"/"+name, name+" is gone", qos) }
 
 		// A connection that follows under the same id proves DISCONNECT handled.
-		leaving := mourned("d", 1, false)
+		leaving := mourned(gone("d", 1))
 		leaving.disconnect()
-		again := variant{"paho-python", "tcp", v.version}.connect(t, g, line.Connect{ClientID: leaving.id, Clean: true})
+		again := python.connect(t, g, line.Connect{ClientID: leaving.id, Clean: true})
 		if v.client == "mosquitto" && v.version == 5 {
-			// A signal makes mosquitto_sub disconnect with 0x04.
-			watcher.expect(message(topic+"/d", "d is gone", 1))
-			late.expect(message(topic+"/d", "d is gone", 1))
+			watcher.expect(gone("d", 1)) // a signal makes mosquitto_sub disconnect with 0x04
 		}
-		again.publish(message(topic+"/end", "end", 1))
-		watcher.expect(message(topic+"/end", "end", 1))
-		late.expect(message(topic+"/end", "end", 1))
+		again.publish(message(topic+"/stays", "here", 1))
+		watcher.expect(message(topic+"/stays", "here", 1))
+
+		mourned(gone("a", 0))
+		mourned(gone("b", 1))
+		c := gone("c", 2)
+		c.Retain = true
+		mourned(c)
+		expectSet(watcher, machine.fail, gone("a", 0), gone("b", 1), gone("c", 2))
+
+		late := python.connect(t, g, line.Connect{Clean: true})
+		late.subscribe(filter(topic+"/+", 1))
+		late.expect(retained(topic+"/c", "c is gone", 1)) // and neither a nor b
+		late.publish(retained(topic+"/c", "", 1))
+		late.expect(message(topic+"/c", "", 1))
 	})
 }
 
@@ -63,15 +62,14 @@ func TestWill5(t *testing.T) {
 		topic := wire.Unique("will5")
 		watcher := v.connect(t, g, line.Connect{Clean: true})
 		watcher.subscribe(filter(topic+"/+", 1))
-		connect := func(id, name string, delay int) *client {
-			t.Helper()
-			return v.connectAlone(t, g, line.Connect{ClientID: id, Expiry: hour, WillDelay: delay, Will: &line.Message{
+		mourned := func(id, name string, delay int) line.Connect {
+			return line.Connect{ClientID: id, Expiry: hour, WillDelay: delay, Will: &line.Message{
 				Topic: topic + "/" + name, Payload: []byte(name), QoS: 1,
 				Properties: &line.Properties{
 					ContentType: "text/plain", ResponseTopic: topic, Correlation: []byte("last"), PayloadFormat: 1,
 					User: [][2]string{{"name", name}},
 				},
-			}})
+			}}
 		}
 		expect := func(name string) {
 			t.Helper()
@@ -87,21 +85,21 @@ func TestWill5(t *testing.T) {
 			}
 		}
 
-		if err := connect("", "asked", 0).conn.disconnect(4); err != nil {
+		if err := v.connect(t, g, mourned("", "asked", 0)).conn.disconnect(4); err != nil {
 			t.Fatal(err)
 		}
 		expect("asked")
 
+		machine, id := v.machine(t), wire.Unique("w")
+		machine.connect(t, g, mourned("", "delayed", 1))
+		machine.connect(t, g, mourned(id, "back in time", hour))
 		killed := time.Now()
-		connect("", "delayed", 1).conn.kill()
+		machine.fail()
 		expect("delayed")
 		if took := time.Since(killed); took < time.Second {
 			t.Errorf("the will came %v after the connection, not a second", took)
 		}
-
-		id := wire.Unique("w")
-		connect(id, "back in time", hour).conn.kill()
-		back := connect(id, "another", 0)
+		back := v.connect(t, g, mourned(id, "another", 0))
 		if !back.answer.SessionPresent {
 			t.Error("no session present")
 		}
