@@ -301,15 +301,21 @@ func (b *remoteBus) Notify(ctx context.Context, to backend.NodeID, n backend.Not
 func TestBackendFaultCases(t *testing.T) {
 	s := &service{}
 	busFaults(t, BackendHarness{
-		Open: func(t *testing.T, n int, _ BackendOptions) []backend.Backend {
-			return openBus(t, n, func(b backend.Backend) backend.Backend { return &remoteBus{Backend: b, s: s} })
+		Open: func(t *testing.T, n int, o BackendOptions) []backend.Backend {
+			return openBus(t, n, o, func(b backend.Backend) backend.Backend { return &remoteBus{Backend: b, s: s} })
 		},
 		Faults: s,
 	})
 }
 
-func openBus(t *testing.T, n int, wrap func(backend.Backend) backend.Backend) []backend.Backend {
+func openBus(t *testing.T, n int, o BackendOptions, wrap func(backend.Backend) backend.Backend) []backend.Backend {
 	bus := memory.NewBus()
+	if o.MaxMessage != 0 {
+		bus.MaxMessage = o.MaxMessage
+	}
+	if o.QueueMessages != 0 {
+		bus.QueueMessages = o.QueueMessages
+	}
 	list := make([]backend.Backend, n)
 	for i := range list {
 		list[i] = wrap(bus.Gateway())
