@@ -206,6 +206,7 @@ func (b *batch) deny(u *pub, code protocol.ReasonCode, why string) error {
 	case c.v5:
 		return nil // a QoS 0 publish has no answer
 	case code == protocol.TopicNameInvalid, c.g.opt.DeniedPublish == DeniedDisconnect:
+		b.pubs = b.pubs[:len(b.pubs)-1] // it is not acknowledged
 		return &protocol.Error{Code: code, Detail: why}
 	}
 	u.code = protocol.Success // MQTT 3 has no other acknowledgement [MQTT-3.3.5-2]

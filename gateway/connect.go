@@ -16,6 +16,10 @@ import (
 // After that it is fenced like any other.
 const takeoverPatience = 250 * time.Millisecond
 
+// bridge is a bit that bridges of some brokers set in the protocol level of
+// MQTT 3. They try again without it when they get its return code 1.
+const bridge = 0x80
+
 // admit takes the connection from its first byte to CONNACK. It reports
 // whether the client is connected.
 func (c *conn) admit(ctx context.Context) bool {
@@ -128,9 +132,12 @@ func (c *conn) readConnect() (*protocol.Connect, bool) {
 	c.client.ID = backend.ClientID(p.ClientID)
 	switch {
 	case pe.Code == protocol.UnsupportedProtocolVersion:
-		// No version is common: the answer is that of MQTT 3, which every
-		// later one understands [MQTT-3.1.2-2].
+		// No version is common: whoever is older than 5 expects the answer of
+		// MQTT 3, whoever is newer knows that of 5 [MQTT-3.1.2-2].
 		c.client.Version = protocol.V311
+		if p.Version > protocol.V5 && p.Version != bridge|protocol.V31 && p.Version != bridge|protocol.V311 {
+			c.client.Version, c.v5 = protocol.V5, true
+		}
 		return nil, c.refuse(pe.Code, pe.Detail)
 	case got && p.Version == protocol.V5: // [MQTT-3.1.4-1]
 		c.client.Version, c.v5, c.maxPacket = protocol.V5, true, p.MaximumPacketSize
