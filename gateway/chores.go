@@ -41,7 +41,7 @@ func (g *Gateway) leaseLost(ctx context.Context) {
 	all := g.clients.all()
 	g.log.Warn("lease lost, dropping all connections", "clients", len(all))
 	for _, c := range all {
-		c.end(protocol.ServerUnavailable, "gateway lost its lease")
+		c.end(protocol.ServerBusy, "gateway lost its lease")
 	}
 	for sleep(ctx, 50*time.Millisecond) {
 		if len(g.clients.all()) == 0 {
