@@ -157,21 +157,18 @@ func TestV3IdentifiersWrap(t *testing.T) {
 // when it does read: what did not fit was QoS 0.
 func TestV3SlowSubscriber(t *testing.T) {
 	t.Parallel()
+	// The stuck one may be stuck for longer than anybody here waits.
+	_, connect := own(t, fmt.Sprint("MQTT_WRITE_TIMEOUT=", 3*wire.Timeout))
 	const n = 300
-	topic := unique("t")
-	stuck, other, pub := join3(t, wire.V311), join3(t, wire.V311), join3(t, wire.V311)
-	stuck.Subscribe(topic, 0)
-	other.Subscribe(topic, 0)
+	stuck, other, pub := connect(clean3(wire.V311)), connect(clean3(wire.V311)), connect(clean3(wire.V311))
+	stuck.Subscribe("t", 0)
+	other.Subscribe("t", 0)
 	payload := strings.Repeat("x", 64<<10)
-	start := time.Now()
 	for i := range n {
-		pub.Publish(topic, 0, payload)
+		pub.Publish("t", 0, payload)
 		if got := other.Receive(); len(got.Payload) != len(payload) {
 			t.Fatalf("message %d has %d bytes", i, len(got.Payload))
 		}
-	}
-	if d := time.Since(start); d > 8*time.Second {
-		t.Errorf("the others waited: %v", d)
 	}
 	stuck.Ping()
 }

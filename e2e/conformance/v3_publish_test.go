@@ -199,3 +199,48 @@ func TestV3PublishNotAllowed(t *testing.T) {
 		late.ExpectNothing()
 	})
 }
+
+// Messages of every QoS that come in one write reach subscribers without
+// waiting for anything else, in order within a QoS, and each once.
+func TestV3OneWrite(t *testing.T) {
+	t.Parallel()
+	covers311(t, "MQTT-3.3.4-1", "MQTT-4.6.0-6")
+	eachV3(t, func(t *testing.T, v wire.Version) {
+		topic, id := unique("t"), unique("c")
+		live, kept, pub := join3(t, v), dial(t).Connect(durable(v, id)), join3(t, v)
+		live.Subscribe(topic, 2)
+		kept.Subscribe(topic, 2)
+		var send []wire.Packet
+		for i := range 12 {
+			send = append(send, wire.Publish{Topic: topic, QoS: byte(i % 3), ID: uint16(i + 1), Retain: i%4 == 1, Payload: fmt.Sprint(i)})
+		}
+		pub.Send(send...)
+		for i := range 12 {
+			switch i % 3 {
+			case 1:
+				pub.Expect(wire.Puback(uint16(i + 1)))
+			case 2:
+				pub.Expect(wire.Pubrec(uint16(i + 1)))
+			}
+		}
+		for i := 2; i < 12; i += 3 { // a server may hold these back until PUBREL
+			pub.Send(wire.Pubrel(uint16(i + 1)))
+			pub.Expect(wire.Pubcomp(uint16(i + 1)))
+		}
+		for name, sub := range map[string]*wire.Client{"live": live, "durable": kept} {
+			last := [3]int{-1, -1, -1}
+			for range 12 {
+				got := sub.Receive()
+				var i int
+				fmt.Sscan(got.Payload, &i)
+				if got.QoS != byte(i%3) || got.Retain || last[got.QoS] >= i {
+					t.Errorf("%s: got %+v after %v", name, got, last)
+				}
+				last[got.QoS] = i
+			}
+			sub.ExpectNothing()
+		}
+		pub.PublishPacket(wire.Publish{Topic: topic, QoS: 1, Retain: true})
+		dial(t).Connect(wire.Connect{Version: v, ClientID: id, Clean: true}).Disconnect()
+	})
+}
