@@ -161,11 +161,7 @@ func (s *served) end(t *testing.T) int {
 }
 
 func TestServe(t *testing.T) {
-	begin := time.Now()
 	s := startServe(t)
-	if d := time.Since(begin); d > time.Second {
-		t.Errorf("serving after %v, want less than a second", d)
-	}
 	for _, address := range []string{s.tcp, s.ws} {
 		c, err := net.Dial("tcp", address)
 		if err != nil {
@@ -196,6 +192,23 @@ func TestServe(t *testing.T) {
 	}
 	if exit, _, stderr := output([]string{"HTTP_LISTEN=" + s.http}, "healthcheck"); exit != 1 || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("healthcheck of nobody: exit %d, %q", exit, stderr)
+	}
+}
+
+// TestStartTime takes the best of three, since other tests run beside it.
+func TestStartTime(t *testing.T) {
+	best := time.Hour
+	for range 3 {
+		begin := time.Now()
+		s := startServe(t)
+		best = min(best, time.Since(begin))
+		s.signals <- syscall.SIGTERM
+		if exit := s.end(t); exit != 0 {
+			t.Errorf("exit %d", exit)
+		}
+	}
+	if best > time.Second {
+		t.Errorf("serving after %v, want less than a second", best)
 	}
 }
 
