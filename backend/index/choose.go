@@ -18,7 +18,7 @@ const (
 	// Parked: no connected member can take the message, but a durable one may
 	// later.
 	Parked
-	// Busy: there are connected members, but none has room.
+	// Busy: there are members, but none has room or all are to be avoided.
 	Busy
 )
 
@@ -57,7 +57,7 @@ func (x *Index) Choose(g *Group, r ChooseRequest) (Choice, Outcome) {
 		r.Park(g)
 		return Choice{}, Parked
 	}
-	if len(g.up) > 0 {
+	if len(g.up) > 0 || len(r.Avoid) > 0 {
 		return Choice{}, Busy
 	}
 	return Choice{}, Nobody

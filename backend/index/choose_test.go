@@ -212,6 +212,11 @@ func TestAvoid(t *testing.T) {
 	if _, outcome := x.Choose(g, ChooseRequest{Message: &m, Avoid: []*Session{a, b}, Park: park}); outcome != Busy {
 		t.Errorf("avoiding all: %v", outcome)
 	}
+	x.Detach(a)
+	x.Detach(b)
+	if _, outcome := x.Choose(g, ChooseRequest{Message: &m, Avoid: []*Session{a}, Park: park}); outcome != Busy {
+		t.Errorf("avoiding one that has gone: %v, so that the caller asks again", outcome)
+	}
 }
 
 func TestMembership(t *testing.T) {

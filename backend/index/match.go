@@ -9,6 +9,9 @@ import (
 
 // Matches are what matches a topic. They are immutable and shared.
 type Matches struct {
+	// Generation is that of the index at which they were taken.
+	Generation uint64
+
 	Sessions []Matched // each once
 	Groups   []*Group
 }
@@ -68,11 +71,14 @@ func (x *Index) Match(topic string) *Matches {
 	if sessions == 0 && groups == 0 {
 		return nil
 	}
-	generation := x.generation()
+	generation := x.Generation()
 	if found, ok := x.cache.get(topic, generation); ok {
 		return found
 	}
 	found := x.match(topic)
+	if found != nil {
+		found.Generation = generation
+	}
 	x.cache.put(topic, generation, found)
 	return found
 }
@@ -82,7 +88,7 @@ func (x *Index) Shares(topic string) bool {
 	if groups, _ := x.shared.Len(); groups == 0 {
 		return false
 	}
-	if found, ok := x.cache.get(topic, x.generation()); ok {
+	if found, ok := x.cache.get(topic, x.Generation()); ok {
 		return found != nil && len(found.Groups) > 0
 	}
 	shares := false
@@ -90,8 +96,9 @@ func (x *Index) Shares(topic string) bool {
 	return shares
 }
 
-// generation changes when that of either tree does: both only ever grow.
-func (x *Index) generation() uint64 { return x.plain.Generation() + x.shared.Generation() }
+// Generation returns a number that grows with every change of what matches.
+// Matches of a generation that was read after a change reflect it.
+func (x *Index) Generation() uint64 { return x.plain.Generation() + x.shared.Generation() }
 
 // hit is one matching subscription.
 type hit struct {

@@ -52,7 +52,7 @@ func (s *Store) append(m *backend.Message, found *index.Matches, local backend.N
 			if own == nil {
 				own = m.Clone()
 			}
-			s.put(matched.Session.Value.(*session), d.Entry(own), out)
+			s.put(matched.Session.Value.(*session), own, d, found.Generation, out)
 		}
 	}
 	for _, g := range found.Groups {
@@ -64,13 +64,22 @@ func (s *Store) append(m *backend.Message, found *index.Matches, local backend.N
 	}
 }
 
-// put appends e to the inbox of ss.
-func (s *Store) put(ss *session, e backend.Entry, out *backend.Append) {
+// put appends m to the inbox of ss, as d says, which was true at the given
+// generation of the index.
+func (s *Store) put(ss *session, m *backend.Message, d index.Delivery, generation uint64, out *backend.Append) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if ss.ended {
 		return
 	}
+	if ss.withdrawn > generation {
+		// Nothing is added once Unsubscribe has returned [MQTT-3.10.4-2].
+		var wanted bool
+		if d, wanted = s.wanted(ss, m); !wanted || d.QoS == 0 {
+			return
+		}
+	}
+	e := d.Entry(m)
 	seq, full := ss.inbox.add(e, s.bounds())
 	if full {
 		out.Refused++
@@ -79,6 +88,18 @@ func (s *Store) put(ss *session, e backend.Entry, out *backend.Append) {
 		e.Seq = seq
 		out.Targets = append(out.Targets, target(ss, c, e))
 	}
+}
+
+// wanted asks the index once more for one session.
+func (s *state) wanted(ss *session, m *backend.Message) (index.Delivery, bool) {
+	if found := s.index.Match(m.Topic); found != nil {
+		for i := range found.Sessions {
+			if found.Sessions[i].Session == &ss.Session {
+				return found.Sessions[i].For(m.Publisher)
+			}
+		}
+	}
+	return index.Delivery{}, false
 }
 
 func (s *state) bounds() bounds {

@@ -29,9 +29,12 @@ type session struct {
 	// When the will is due and when the session ends, if it is detached.
 	willAt, endAt time.Duration
 
-	subs    subscriptions
-	replays []backend.Replay
-	inbox   inbox
+	subs subscriptions
+	// withdrawn is the generation of the index after the last Unsubscribe:
+	// older matches may find the session in vain.
+	withdrawn uint64
+	replays   []backend.Replay
+	inbox     inbox
 	// sent is the newest entry that may have been sent on an earlier
 	// connection.
 	sent uint64

@@ -25,12 +25,12 @@ func (s *Store) share(g *index.Group, m *backend.Message, local backend.NodeID, 
 		case index.Chosen:
 			e := c.Entry(m)
 			e.Share = g.Name
-			if s.give(c, e, out) {
+			switch s.give(g, c, e, out) {
+			case taken:
 				return
-			}
-			// It went away or has no room: another one.
-			if c.Session.Conn() == c.Conn {
+			case noRoom:
 				r.Avoid = append(slices.Clip(r.Avoid), c.Session)
+			case gone: // so it is not chosen again
 			}
 		case index.Busy:
 			if len(avoid) > 0 {
@@ -45,20 +45,29 @@ func (s *Store) share(g *index.Group, m *backend.Message, local backend.NodeID, 
 	}
 }
 
-// give hands e to a member that was chosen; false if it could not take it.
-func (s *Store) give(c index.Choice, e backend.Entry, out *backend.Append) bool {
+// answer is what a chosen member did with a message.
+type answer uint8
+
+const (
+	taken answer = iota
+	noRoom
+	gone
+)
+
+// give hands e to a member of g that was chosen.
+func (s *Store) give(g *index.Group, c index.Choice, e backend.Entry, out *backend.Append) answer {
 	ss := c.Session.Value.(*session)
 	if ss.Durable && e.QoS > 0 {
 		ss.mu.Lock()
 		defer ss.mu.Unlock()
-		// The connection that was chosen: a message is not parked with a
-		// member that has gone.
-		if ss.ended || ss.Conn() != c.Conn {
-			return false
+		// A message is not parked with a member that has gone, nor added once
+		// Unsubscribe has returned [MQTT-3.10.4-2].
+		if _, member := g.Delivery(&ss.Session); !member || ss.Conn() != c.Conn {
+			return gone
 		}
 		seq, full := ss.inbox.add(e, s.bounds())
 		if seq == 0 {
-			return false
+			return noRoom
 		}
 		if full {
 			out.Refused++
@@ -66,7 +75,7 @@ func (s *Store) give(c index.Choice, e backend.Entry, out *backend.Append) bool 
 		e.Seq = seq
 	}
 	out.Targets = append(out.Targets, target(ss, c.Conn, e))
-	return true
+	return taken
 }
 
 // local returns the gateway that members of shared groups are to be at if

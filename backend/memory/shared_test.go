@@ -3,6 +3,7 @@ package memory
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -74,8 +75,14 @@ func TestSharedMessagesAreConserved(t *testing.T) {
 	carry := func(due []backend.Chore) {
 		for _, c := range due {
 			if c.Kind == backend.ChoreRequeue {
-				if err := g.Requeue(t.Context(), c.Client, c.Entries, make([]backend.Append, len(c.Entries))); err != nil {
+				out := make([]backend.Append, len(c.Entries))
+				if err := g.Requeue(t.Context(), c.Client, c.Entries, out); err != nil {
 					t.Error(err)
+				}
+				for _, o := range out {
+					if !o.Matched || o.Refused != 0 {
+						t.Errorf("Requeue: %+v", o)
+					}
 				}
 			}
 		}
@@ -242,4 +249,58 @@ func TestClientsThatPublishToEachOther(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestNothingIsAddedAfterUnsubscribe races publishers with a session that
+// subscribes and unsubscribes, alone and as a member of a group: once
+// Unsubscribe has returned nothing is added [MQTT-3.10.4-2].
+func TestNothingIsAddedAfterUnsubscribe(t *testing.T) {
+	for _, filter := range []string{"work/x", "work/+", pool} {
+		t.Run(filter, func(t *testing.T) {
+			g := newGate(t, Options{InboxMessages: -1})
+			stop := make(chan struct{})
+			var publishers sync.WaitGroup
+			for range 2 {
+				publishers.Go(func() { // ends when stop is closed
+					out := make([]backend.Append, 1)
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						if err := g.Append(t.Context(), []*backend.Message{text("work/x", "x", 1)}, out); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			o := g.open("client")
+			// Another subscription to the same topics, of another session.
+			g.subscribe(g.open("other").Lease, filter)
+			ss := g.find("client")
+			last := func() uint64 {
+				ss.mu.Lock()
+				defer ss.mu.Unlock()
+				return ss.inbox.last()
+			}
+			for range 100 {
+				g.subscribe(o.Lease, filter)
+				for before := last(); last() == before; {
+					runtime.Gosched()
+				}
+				_, err := g.Unsubscribe(t.Context(), o.Lease, []string{filter})
+				g.must(err)
+				at := last()
+				for range 3 { // give those that are on their way a chance
+					runtime.Gosched()
+				}
+				if now := last(); now != at {
+					t.Errorf("%d messages were added after Unsubscribe", now-at)
+				}
+			}
+			close(stop)
+			publishers.Wait()
+		})
+	}
 }

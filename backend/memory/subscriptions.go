@@ -125,6 +125,7 @@ func (s *Store) Unsubscribe(ctx context.Context, l backend.Lease, filters []stri
 			ss.endReplay(filter)
 		}
 	}
+	ss.withdrawn = s.index.Generation()
 	return existed, nil
 }
 
