@@ -97,9 +97,9 @@ var page = template.Must(template.New("page").Parse(`<!doctype html>
 <h1>Sluice {{.Version}}</h1>
 <p>{{with .Ready}}Not ready: {{.}}{{else}}Ready{{end}}, {{.Connections}} connections, running since {{.Started.Format "2006-01-02 15:04:05 MST"}}.</p>
 <ul>
-<li><a href="/healthz">/healthz</a>: alive
-<li><a href="/readyz">/readyz</a>: ready for clients
-<li><a href="/metrics">/metrics</a>: figures for Prometheus
+<li><a href="healthz">/healthz</a>: alive
+<li><a href="readyz">/readyz</a>: ready for clients
+<li><a href="metrics">/metrics</a>: figures for Prometheus
 </ul>
 </html>
 `))

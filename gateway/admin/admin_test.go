@@ -56,7 +56,7 @@ func TestProbes(t *testing.T) {
 		{"not ready, and which part", away, "GET", "/readyz", 503, "not ready: store: connection refused\n"},
 		{"by HEAD", away, "HEAD", "/readyz", 503, ""},
 		{"not by POST", &fixed{}, "POST", "/readyz", 405, ""},
-		{"page", &fixed{}, "GET", "/", 200, `<a href="/metrics">`},
+		{"page", &fixed{}, "GET", "/", 200, `<a href="metrics">`},
 		{"page escapes", &fixed{ready: errors.New("<b>")}, "GET", "/", 200, "Not ready: &lt;b&gt;"},
 		{"page of another name", &fixed{}, "GET", "/index.php", 404, ""},
 	}
