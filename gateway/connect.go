@@ -134,7 +134,7 @@ func (c *conn) readConnect() (*protocol.Connect, bool) {
 	case pe.Code == protocol.UnsupportedProtocolVersion:
 		// No version is common: whoever is older than 5 expects the answer of
 		// MQTT 3, whoever is newer knows that of 5 [MQTT-3.1.2-2].
-		c.client.Version = protocol.V311
+		c.client.Version, c.problems = protocol.V311, false
 		if p.Version > protocol.V5 && p.Version != bridge|protocol.V31 && p.Version != bridge|protocol.V311 {
 			c.client.Version, c.v5 = protocol.V5, true
 		}
