@@ -356,6 +356,7 @@ func (b *batch) flush() {
 		b.touched[i] = nil
 	}
 	b.touched = b.touched[:0]
+	b.id = batchIDs.Add(1) // what is written from now on is to be flushed again
 }
 
 // touchLocked remembers to flush a connection; its lock is held.

@@ -111,8 +111,12 @@ func (b *batch) retainOneByOne(ctx context.Context) error {
 			b.g.log.Debug("retained message refused", "topic", u.msg.Topic, "err", err)
 			b.g.drop(DropRetainedFull, b.client(), &u.msg, 1)
 			u.msg.Retain = false
-			if u.ack != 0 && b.c != nil && b.c.v5 {
+			switch {
+			case u.ack == 0:
+			case b.c.v5:
 				u.done, u.code = true, protocol.QuotaExceeded
+			case b.g.opt.DeniedPublish == DeniedDisconnect:
+				return &protocol.Error{Code: protocol.QuotaExceeded, Detail: "retained messages are at their limit"}
 			}
 		}
 	}
@@ -207,9 +211,13 @@ func (b *batch) forward(ctx context.Context) error {
 		case err == nil:
 		case errors.Is(err, backend.ErrTooLarge):
 			b.g.drop(DropTooLarge, nil, &u.msg, 1)
-			if u.ack != 0 {
-				u.code = protocol.PacketTooLarge
+			if u.ack == 0 {
+				continue
 			}
+			if !b.c.v5 { // MQTT 3 has no acknowledgement that says no
+				return &protocol.Error{Code: protocol.PacketTooLarge, Detail: "message is too large for the bus"}
+			}
+			u.code = protocol.PacketTooLarge
 		case u.msg.QoS == 0:
 			b.g.drop(DropBus, nil, &u.msg, 1)
 		default:
