@@ -123,11 +123,16 @@ func (g *Group) from(start uint64, r *ChooseRequest, filter func(*member) bool) 
 	return nil
 }
 
+// mostAsked is how many members LeastInFlight asks for their load, so that a
+// message to a group of thousands does not cost thousands of questions. The
+// best of so many is as good as the best of all.
+const mostAsked = 64
+
 // least returns the ready member with the lowest load; several with the same
-// take turns.
+// take turns, and so do those that are asked.
 func (g *Group) least(r *ChooseRequest) (best *member) {
 	n, start, lowest := uint64(len(g.up)), g.turn(), 0
-	for i := range n {
+	for i := range min(n, mostAsked) {
 		m := g.up[(start+i)%n]
 		load := m.load()
 		if load < 0 || slices.Contains(r.Avoid, m.session) {

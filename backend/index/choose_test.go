@@ -131,6 +131,30 @@ func TestStrategies(t *testing.T) {
 	}
 }
 
+// TestLeastInFlightAsksABoundedNumber has more members than are asked, all but
+// one of them unable to take anything.
+func TestLeastInFlightAsksABoundedNumber(t *testing.T) {
+	x := New(Options{Strategy: LeastInFlight})
+	asked := 0
+	load := func(c backend.ClientID) int {
+		asked++
+		if c == "s0500" {
+			return 7
+		}
+		return -1
+	}
+	for i := range 1000 {
+		connected(x, fmt.Sprintf("s%04d", i), "n", load)
+	}
+	g, m := x.Group(group), backend.Message{QoS: 1}
+	if m := g.least(&ChooseRequest{Message: &m}); m != nil || asked != mostAsked {
+		t.Errorf("asked %d, chosen %v", asked, m)
+	}
+	if got := choose(x, m, ""); got != "s0500" {
+		t.Errorf("chosen %s: whoever is ready, if none of those asked is", got)
+	}
+}
+
 // row makes n choices and names who was chosen.
 func row(x *Index, n int, publisher, topic string) string {
 	var got []string
