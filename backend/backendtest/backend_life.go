@@ -20,6 +20,7 @@ var busLifeCases = []backendCase{
 	{name: "close leaves others", promise: "a gateway that closes takes nothing from the others", run: closeLeavesOthers},
 	{name: "calls after close", promise: "a driver that was closed answers ErrClosed", run: afterClose},
 	{name: "cancelled context", promise: "a call with a cancelled context returns at once, with an error", run: busCancelled},
+	{name: "alone", promise: "a backend that can tell says that it is alone exactly while no other gateway can receive anything", run: alone},
 	{name: "start with cancelled context", promise: "Start with a cancelled context fails at once and calls no handler", run: startCancelled},
 }
 
@@ -248,4 +249,21 @@ func startCancelled(t *testing.T, r *room) {
 	if err := within(t, r.h.Patience, "Close", b.Close); err != nil {
 		t.Errorf("Close: %v", err)
 	}
+}
+
+func alone(t *testing.T, r *room) {
+	who, ok := r.buses[0].(backend.Solitary)
+	if !ok {
+		t.Skip("it can not tell")
+	}
+	for left := busGateways - 1; left > 0; left-- {
+		if who.Alone() {
+			t.Errorf("alone with %d others", left)
+		}
+		if err := r.buses[left].Close(); err != nil {
+			t.Fatalf("Close: %v", err)
+		}
+	}
+	eventually(t, r.h.Patience, "it is alone", who.Alone)
+	r.publish(t, 0, &backend.Message{Topic: "nobody"})
 }

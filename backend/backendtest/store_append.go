@@ -78,7 +78,9 @@ func effectiveQoS(t *testing.T, c *cluster) {
 	for qos := range leases {
 		leases[qos] = c.a.member(t, backend.ClientID(fmt.Sprint(qos)), sub("a", byte(qos))).Lease
 	}
-	c.b.append(t, text("a", "0", 0), text("a", "1", 1), text("a", "2", 2))
+	if out := c.b.append(t, text("a", "0", 0), text("a", "1", 1), text("a", "2", 2))[0]; len(out.Targets) != 0 {
+		t.Errorf("a message of QoS 0 has targets without a group: %+v", out.Targets)
+	}
 	for granted := range leases {
 		list := c.a.inbox(t, leases[granted])
 		var want []string

@@ -17,6 +17,9 @@ var requeueCases = []storeCase{
 	{name: "QoS 2 stays", promise: "QoS 2 stays with its member while the session lives", run: requeueQoS2Stays},
 	{name: "QoS 2 unsent", promise: "QoS 2 that was not sent goes to others when the session ends; what was sent does not [MQTT-4.8.2-5]", run: requeueQoS2Unsent},
 	{name: "sole member", promise: "a message whose only member departed is kept for it", run: requeueSole},
+	{name: "others away", promise: "a message whose other members are away is not lost when its member departs", run: requeueOthersAway},
+	{name: "back before the requeue", promise: "a member that returns before its messages were given away loses none", run: requeueBack},
+	{name: "member of several groups", promise: "each message goes to a member of its own group", run: requeueSeveralGroups},
 	{name: "not shared", promise: "what came by a subscription that is not shared stays with its session", run: requeueNotShared},
 }
 
@@ -194,6 +197,63 @@ func requeueSole(t *testing.T, c *cluster) {
 		all[p]++
 	}
 	wantOnceEach(t, "kept", all, count(0, messages))
+}
+
+// wantNoneLost opens the members, takes what they have, and checks that with
+// what was given to others every message is there.
+func (c *cluster) wantNoneLost(t *testing.T, given crew, messages int, members ...backend.ClientID) {
+	t.Helper()
+	all := given.total()
+	for _, id := range members {
+		o := c.b.open(t, id)
+		for _, p := range payloads(c.b.takeAll(t, o, pool)) {
+			all[p]++
+		}
+	}
+	for _, p := range count(0, messages) {
+		if all[p] == 0 {
+			t.Errorf("message %s is lost", p)
+		}
+	}
+}
+
+func requeueOthersAway(t *testing.T, c *cluster) {
+	const messages = 6
+	away := c.b.member(t, "away", sub(pool, 1))
+	c.b.release(t, away.Lease, backend.ReleaseRequest{})
+	o := c.a.member(t, "departs", sub(pool, 1))
+	c.b.append(t, numbered("work/x", messages, 1)...)
+	due := c.a.release(t, o.Lease, backend.ReleaseRequest{Sent: 3})
+	given := c.a.carry(t, append(due, c.a.due(t)...))
+	c.wantNoneLost(t, given, messages, "away", "departs")
+}
+
+func requeueBack(t *testing.T, c *cluster) {
+	const messages = 6
+	o := c.busyMember(t, c.a, messages, 1)
+	due := c.a.release(t, o.Lease, backend.ReleaseRequest{Sent: 3})
+	due = c.a.requeues(t, due, "departs", messages)
+	o = c.a.open(t, "departs") // the chores are claimed, not done
+	before := payloads(c.a.inbox(t, o.Lease))
+	given := c.a.carry(t, due)
+	given["departs"] = append(given["departs"], before...)
+	c.wantNoneLost(t, given, messages, "departs")
+}
+
+func requeueSeveralGroups(t *testing.T, c *cluster) {
+	const other = "$share/other/work/#"
+	o := c.a.open(t, "departs")
+	c.a.subscribe(t, o.Lease, sub(pool, 1), sub(other, 1))
+	c.b.append(t, numbered("work/x", 3, 1)...) // one copy for each group
+	c.b.member(t, "of the pool", sub(pool, 1), ephemeral)
+	c.b.member(t, "of the other", sub(other, 1))
+	due := c.a.release(t, o.Lease, backend.ReleaseRequest{Sent: 6})
+	w := c.b.carry(t, c.b.requeues(t, due, "departs", 6))
+	for _, id := range []backend.ClientID{"of the pool", "of the other"} {
+		if !slices.Equal(w[id], count(0, 3)) {
+			t.Errorf("%s got %q, want all three", id, w[id])
+		}
+	}
 }
 
 func requeueNotShared(t *testing.T, c *cluster) {

@@ -15,6 +15,7 @@ var willCases = []storeCase{
 	{name: "pending at clean start", promise: "a delayed will that is pending is published when a clean start ends its session", run: willPendingCleanStart},
 	{name: "pending at destroy", promise: "a delayed will that is pending is published when an operator ends its session", run: willPendingDestroy},
 	{name: "new will", promise: "each connection has its own will: the newer one's neither replaces nor is replaced", run: willOfEachConnection},
+	{name: "delay after a gateway", promise: "the delay of a will whose gateway died is counted from the end of the lease", run: willAfterGateway},
 	{name: "message", promise: "the will's message is complete, its expiry counted from publication", run: willMessage},
 	{name: "borrowed", promise: "Open borrows the will: the caller may change its bytes afterwards", run: willBorrowed},
 }
@@ -228,5 +229,26 @@ func willBorrowed(t *testing.T, c *cluster) {
 	wills := of(c.a.release(t, o.Lease, backend.ReleaseRequest{KeepWill: true}), backend.ChoreWill, "client")
 	if len(wills) != 1 || string(wills[0].Will.Payload) != "gone" {
 		t.Errorf("the will is %+v", wills)
+	}
+}
+
+func willAfterGateway(t *testing.T, c *cluster) {
+	joined := time.Now()
+	g := c.mortal(t, "dying")
+	g.open(t, "stays away", leaving("will", 1))
+	g.open(t, "returns", leaving("will", 3))
+	all := c.a.collect(t, nil, "the will", has(backend.ChoreWill, "stays away"))
+	if passed := time.Since(joined); passed < c.h.Lease+time.Second-clockSlack {
+		t.Errorf("the will came %v after the gateway joined; its lease is %v, the delay 1 s", passed, c.h.Lease)
+	}
+	o := c.b.open(t, "returns")
+	if !o.Present {
+		t.Error("the session is gone")
+	}
+	late := c.a.open(t, "later", leaving("will", 3))
+	c.a.release(t, late.Lease, backend.ReleaseRequest{KeepWill: true})
+	all = append(all, c.a.collect(t, o.Due, "a will that comes later", has(backend.ChoreWill, "later"))...)
+	if len(of(all, backend.ChoreWill, "returns")) != 0 {
+		t.Error("the will of a session that was resumed in time came due")
 	}
 }
