@@ -10,11 +10,12 @@ import (
 // wireCutter is a proxy between a client and the server, whose connections can be
 // cut, and which knows when the server has closed one.
 type wireCutter struct {
-	addr    string
-	carried sync.WaitGroup // one for each direction of each connection
+	addr string
 
-	mu    sync.Mutex
-	conns []net.Conn
+	mu      sync.Mutex
+	conns   []net.Conn
+	carried int        // directions that are open, two a connection
+	fewer   *sync.Cond // carried has changed
 }
 
 // newWireCutter listens until the test ends.
@@ -25,6 +26,7 @@ func newWireCutter(t testing.TB, server string) *wireCutter {
 		t.Fatal(err)
 	}
 	w := &wireCutter{addr: l.Addr().String()}
+	w.fewer = sync.NewCond(&w.mu)
 	t.Cleanup(func() { l.Close(); w.cut() })
 	go func() { // ends with the listener
 		for {
@@ -39,9 +41,10 @@ func newWireCutter(t testing.TB, server string) *wireCutter {
 			}
 			w.mu.Lock()
 			w.conns = append(w.conns, client, upstream)
+			w.carried += 2
 			w.mu.Unlock()
-			w.carried.Go(func() { carry(client, upstream) })
-			w.carried.Go(func() { carry(upstream, client) })
+			go w.carry(client, upstream) // both end with the connections
+			go w.carry(upstream, client)
 		}
 	}()
 	return w
@@ -49,9 +52,14 @@ func newWireCutter(t testing.TB, server string) *wireCutter {
 
 // carry copies one direction until its end, and passes the end on. The other
 // direction stays open: the server closes its own when it has read all.
-func carry(to, from net.Conn) {
+func (w *wireCutter) carry(to, from net.Conn) {
 	io.Copy(to, from)
 	to.(*net.TCPConn).CloseWrite()
+	io.Copy(io.Discard, from) // where the other side was gone already
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.carried--
+	w.fewer.Broadcast()
 }
 
 // cut closes every connection, with whatever is on its way.
@@ -67,4 +75,10 @@ func (w *wireCutter) cut() {
 
 // quiet waits until both sides have closed every connection, so that the server
 // has dealt with what the client sent last.
-func (w *wireCutter) quiet() { w.carried.Wait() }
+func (w *wireCutter) quiet() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.carried > 0 {
+		w.fewer.Wait()
+	}
+}

@@ -135,9 +135,10 @@ type programConn struct {
 	*events
 	p    *program
 	name string
+	gone bool // disconnect was called
 }
 
-func (p *program) connect(name string, c line.Connect) (connection, line.Report, error) {
+func (p *program) connect(name string, c line.Connect) (*programConn, line.Report, error) {
 	conn := &programConn{events: newEvents(), p: p, name: name}
 	p.mu.Lock()
 	p.conns[name] = conn.events
@@ -162,8 +163,19 @@ func (c *programConn) publish(messages []line.Message) error {
 }
 
 func (c *programConn) disconnect(reason int) error {
+	c.gone = true
 	_, err := c.p.ask(line.Request{Do: "disconnect", Conn: c.name, Reason: reason})
 	return err
+}
+
+// leave is disconnect for a test that ends and does not care how that goes.
+func (c *programConn) leave() {
+	if !c.gone {
+		c.disconnect(0)
+	}
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	delete(c.p.conns, c.name)
 }
 
 // kill ends the whole program.

@@ -61,7 +61,7 @@ func TestSharedSubscription(t *testing.T) {
 			t.Errorf("members got %v messages", counts)
 		}
 		members[0].disconnect()
-		members[0] = v.connect(t, g, line.Connect{ClientID: members[0].id, Clean: true}) // proves DISCONNECT handled
+		members[0] = v.connect(t, g, line.Connect{ClientID: members[0].id, Clean: true}) // or takes over what is left of it
 		if counts := round("two"); counts[0] != 0 || min(counts[1], counts[2]) == 0 {
 			t.Errorf("after the first went, members got %v messages", counts)
 		}

@@ -179,7 +179,10 @@ func (v variant) open(t testing.TB, g *harness.Gateway, c line.Connect, program 
 	case "chromium":
 		conn, err = openPage(t, c)
 	default:
-		conn, r, err = program(t, v.client).connect(wire.Unique("conn"), c)
+		var own *programConn
+		own, r, err = program(t, v.client).connect(wire.Unique("conn"), c)
+		conn = own
+		t.Cleanup(own.leave)
 	}
 	if err != nil {
 		t.Fatalf("%s: connect: %v", v, err)

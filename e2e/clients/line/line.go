@@ -16,7 +16,7 @@ type Request struct {
 	N int `json:"n"`
 	// Do is one of connect, subscribe, unsubscribe, publish, disconnect.
 	Do string `json:"do"`
-	// Conn names the connection; connect makes it.
+	// Conn names the connection; connect makes it, disconnect forgets it.
 	Conn string `json:"conn"`
 	// Connect goes with connect.
 	Connect *Connect `json:"connect,omitempty"`

@@ -75,6 +75,9 @@ func Serve(in io.Reader, out *Out, dial Dial) error {
 		case "publish":
 			return Report{}, c.Publish(q.Messages)
 		case "disconnect":
+			mu.Lock()
+			delete(clients, q.Conn)
+			mu.Unlock()
 			return Report{}, c.Disconnect(q.Reason)
 		}
 		return Report{}, fmt.Errorf("unknown request %q", q.Do)

@@ -136,6 +136,7 @@ const requests = {
 		await Promise.all(underWay)
 	},
 	async disconnect({ client }, q) {
+		clients.delete(q.conn)
 		await client.endAsync(false, q.reason ? { reasonCode: q.reason } : {})
 	},
 }

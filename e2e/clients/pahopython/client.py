@@ -216,6 +216,8 @@ class Connection:
         reason = ReasonCodes(PacketTypes.DISCONNECT, identifier=q.get("reason", 0)) if self.v5 else None
         self.client.disconnect(reason)
         self.client.loop_stop()
+        # The library keeps three descriptors for as long as the client is there.
+        del connections[self.name]
         return {}
 
 
