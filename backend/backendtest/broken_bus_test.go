@@ -221,6 +221,9 @@ func TestBrokenBus(t *testing.T) {
 
 // TestBusSuiteNotices shows that the suite of the bus can fail.
 func TestBusSuiteNotices(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the suite many times")
+	}
 	for _, f := range busFaultTable() {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()

@@ -396,6 +396,9 @@ func TestBrokenStore(t *testing.T) {
 // TestSuiteNotices shows that the suite can fail: each fault is noticed by the
 // case whose promise it breaks.
 func TestSuiteNotices(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the suite many times")
+	}
 	for _, f := range storeFaultTable() {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
