@@ -85,8 +85,8 @@ func TestQueuedMessages(t *testing.T) {
 }
 
 // TestTakeover connects a second time under one client id: the first connection
-// is closed, in MQTT 5 with 0x8E, and the second one works [MQTT-3.1.4-2]
-// [MQTT-3.1.4-3].
+// is closed, and the second one works: [MQTT-3.1.4-2] in 3.1.1, [MQTT-3.1.4-3] with
+// 0x8E in 5.
 func TestTakeover(t *testing.T) {
 	g := harness.Shared(t)
 	// mosquitto_sub is left out: it would connect again, and the two take turns.

@@ -11,7 +11,7 @@ import (
 
 // TestSharedSubscription spreads messages over a group: every message to one
 // member, no member left out, and everything to those who are left when one goes
-// [MQTT-4.8.2-4] [MQTT-4.8.2-5].
+// (MQTT 5, 4.8.2).
 func TestSharedSubscription(t *testing.T) {
 	g := harness.Shared(t)
 	five := func(v variant) bool { return v.version == 5 && commands(v) }
@@ -72,7 +72,7 @@ func TestSharedSubscription(t *testing.T) {
 }
 
 // TestSharedAndRetained expects a shared subscription to get no retained messages
-// when it is made [MQTT-3.3.1-9], section 4.8.2.
+// when it is made (MQTT 5, 4.8.2).
 func TestSharedAndRetained(t *testing.T) {
 	g := harness.Shared(t)
 	each(t, func(v variant) bool { return speaksLine(v) && v.version == 5 }, func(t *testing.T, v variant) {

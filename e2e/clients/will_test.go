@@ -12,7 +12,8 @@ import (
 
 // TestWill has the power fail where three clients run: the will of each is
 // published, with its QoS, and retained if it asked so; after DISCONNECT it is not
-// [MQTT-3.1.2-8] [MQTT-3.1.2-10] [MQTT-3.1.2-15] [MQTT-3.1.2-17] [MQTT-3.14.4-3].
+// [MQTT-3.1.2-8] [MQTT-3.1.2-10] [MQTT-3.14.4-3]; retained is [MQTT-3.1.2-17] in
+// 3.1.1 and [MQTT-3.1.2-15] in 5.
 func TestWill(t *testing.T) {
 	g := harness.Shared(t)
 	each(t, commands, func(t *testing.T, v variant) {
@@ -60,7 +61,7 @@ func TestWill(t *testing.T) {
 
 // TestWill5 has what MQTT 5 added: properties [MQTT-3.3.2-4] [MQTT-3.3.2-15]
 // [MQTT-3.3.2-17] [MQTT-3.3.2-20], the delay, which a reconnection ends
-// [MQTT-3.1.3-9], and DISCONNECT with 0x04, which keeps the will [MQTT-3.14.4-3].
+// [MQTT-3.1.3-9], and DISCONNECT with 0x04, which sends the will [MQTT-3.1.2-8].
 func TestWill5(t *testing.T) {
 	g := harness.Shared(t)
 	each(t, func(v variant) bool { return speaksLine(v) && v.version == 5 }, func(t *testing.T, v variant) {
