@@ -88,6 +88,26 @@ func TestV5QoS2Repeated(t *testing.T) {
 	c.Expect(wire.Pubcomp(5))
 }
 
+// An identifier that a QoS 2 exchange uses is not free for QoS 1
+// [MQTT-2.2.1-3]: 0x91, and the message is not taken.
+func TestV5IdentifierInUse(t *testing.T) {
+	t.Parallel()
+	covers5(t, "MQTT-2.2.1-3")
+	sub, topic := watch(t, 2)
+	c := join(t)
+	c.Send(wire.Publish{Topic: topic, QoS: 2, ID: 5, Payload: "first"})
+	c.Expect(wire.Pubrec(5))
+	c.Send(wire.Publish{Topic: topic, QoS: 1, ID: 5, Payload: "refused"})
+	if a := c.AwaitAck(wire.PUBACK, 5); a.Code != packetIDInUse {
+		t.Errorf("%+v", a)
+	}
+	c.Send(wire.Pubrel(5))
+	c.Expect(wire.Pubcomp(5))
+	receives(t, sub, "first")
+	c.Publish(topic, 1, "next")
+	receives(t, sub, "next")
+}
+
 // A PUBREL that is repeated is answered again, with 0x92 at the latest when
 // nothing is known of it any more.
 func TestV5PubrelRepeated(t *testing.T) {

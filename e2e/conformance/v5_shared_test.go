@@ -229,36 +229,59 @@ func TestV5SharedRedistribution(t *testing.T) {
 	}
 }
 
-// QoS 2 that was sent to a member stays with it: it is completed when that
-// member is back [MQTT-4.8.2-4], and goes to nobody if its session is over
-// [MQTT-4.8.2-5].
+// QoS 2 that was sent to a member is completed with that member when it is
+// back [MQTT-4.8.2-4].
 func TestV5SharedQoS2StaysWithItsMember(t *testing.T) {
 	t.Parallel()
-	covers5(t, "MQTT-4.8.2-4", "MQTT-4.8.2-5")
-	for name, kept := range map[string]bool{"back": true, "session over": false} {
+	covers5(t, "MQTT-4.8.2-4")
+	topic, id := unique("t"), unique("c")
+	filter := group(topic)
+	goes, stays, pub := dial(t).Connect(resume(id)), join(t), join(t)
+	goes.Subscribe(filter, 2)
+	pub.Publish(topic, 2, "m")
+	m := wire.Next[wire.Publish](goes)
+	stays.Subscribe(filter, 2)
+	goes.Drop()
+	back := dial(t).Connect(resume(id))
+	if again := receives(t, back, "m"); again.ID != m.ID || !again.Dup {
+		t.Errorf("first %+v, then %+v", m, again)
+	}
+	back.Ping()
+	back.Disconnect()
+	for i := range 4 {
+		pub.Publish(topic, 2, fmt.Sprint(i))
+		receives(t, stays, fmt.Sprint(i))
+	}
+	stays.ExpectNothing()
+}
+
+// It goes to nobody else when that member's session ends first
+// [MQTT-4.8.2-5]; what was not sent yet does.
+func TestV5SharedQoS2EndsWithItsMember(t *testing.T) {
+	t.Parallel()
+	covers5(t, "MQTT-4.8.2-5")
+	for name, tc := range map[string]struct {
+		connect func(id string, props ...wire.Prop) wire.Connect
+		end     func(c *wire.Client)
+	}{
+		"connection lost":          {clean, func(c *wire.Client) { c.Drop() }},
+		"DISCONNECT with expiry 0": {resume, func(c *wire.Client) { c.Send(wire.Disconnect{Props: wire.Props{expiry(0)}}); c.ExpectClosed() }},
+		"Clean Start":              {resume, func(c *wire.Client) { c.Drop() }},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			topic, id := unique("t"), unique("c")
 			filter := group(topic)
-			connect := clean(id)
-			if kept {
-				connect = resume(id)
-			}
-			goes, stays := dial(t).Connect(connect), join(t)
+			goes, stays, pub := dial(t).Connect(tc.connect(id, receiveMaximum(1))), join(t), join(t)
 			goes.Subscribe(filter, 2)
-			pub := join(t)
-			pub.Publish(topic, 2, "m")
-			m := wire.Next[wire.Publish](goes)
+			pub.Publish(topic, 2, "sent")
+			pub.Publish(topic, 2, "not sent")
+			wire.Next[wire.Publish](goes)
+			goes.Ping()
 			stays.Subscribe(filter, 2)
-			goes.Drop()
-			back := dial(t).Connect(again(connect)) // so the server knows of the loss
-			if kept {
-				if again := receives(t, back, "m"); again.ID != m.ID || !again.Dup {
-					t.Errorf("first %+v, then %+v", m, again)
-				}
-				back.Ping()
-				back.Disconnect()
-			}
+			tc.end(goes)
+			dial(t).Connect(clean(id)).Ping() // so the server knows of the end
+			receives(t, stays, "not sent")
 			for i := range 4 {
 				pub.Publish(topic, 2, fmt.Sprint(i))
 				receives(t, stays, fmt.Sprint(i))

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -163,40 +164,48 @@ func TestV5NoLocalOverlap(t *testing.T) {
 }
 
 // Overlapping subscriptions: one copy, at the highest QoS, with all
-// identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4], live and from an
-// inbox. The same identifier of two subscriptions may come once or twice.
+// identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4], whichever of them
+// has that QoS, in sessions of every kind. The same identifier of two
+// subscriptions may come once or twice.
 func TestV5OverlappingSubscriptions(t *testing.T) {
 	t.Parallel()
 	covers5(t, "MQTT-3.3.4-2", "MQTT-3.3.4-3", "MQTT-3.3.4-4")
-	for _, online := range []bool{true, false} {
-		rounds(t, func(t *testing.T, qos byte) {
-			base, id := unique("t"), unique("c")
-			c := dial(t).Connect(resume(id))
-			subscribes(t, c, base+"/#", 0, 1)
-			subscribes(t, c, base+"/+", 2, 268_435_455)
-			subscribes(t, c, base+"/a", 1, 128)
-			c.Subscribe(base+"/a/#", 1)
-			subscribes(t, c, base+"/b", 1, 9)
-			if !online {
-				if qos == 0 {
-					return // nothing promises QoS 0 to those who are away
-				}
-				c.Disconnect()
+	for name, tc := range map[string]struct {
+		connect func(id string, props ...wire.Prop) wire.Connect
+		away    bool
+		least   byte // QoS that is promised to such a session
+	}{"ephemeral": {clean, false, 0}, "durable": {resume, false, 0}, "away": {resume, true, 1}} {
+		for published := tc.least; published <= 2; published++ {
+			for highest := range 3 {
+				t.Run(fmt.Sprint(name, " qos", published, " highest ", highest), func(t *testing.T) {
+					t.Parallel()
+					base, connect := unique("t"), tc.connect(unique("c"))
+					c := dial(t).Connect(connect)
+					granted := func(i int) byte { return byte((i + 2 - highest + 3) % 3) }
+					subscribes(t, c, base+"/#", granted(0), 1)
+					subscribes(t, c, base+"/+", granted(1), 268_435_455)
+					subscribes(t, c, base+"/a", granted(2), 128)
+					c.Subscribe(base+"/a/#", 1)
+					subscribes(t, c, base+"/b", granted(2), 9)
+					pub := join(t)
+					if tc.away {
+						c.Disconnect()
+					}
+					pub.Publish(base+"/a", published, "m")
+					if tc.away {
+						c = dial(t).Connect(connect)
+					}
+					if m := receives(t, c, "m"); m.QoS != published || !sameIDs(m, 1, 128, 268_435_455) {
+						t.Errorf("%+v with identifiers %d", m, m.Props.Ints(wire.SubscriptionIDID))
+					}
+					pub.Publish(base+"/b", published, "marker")
+					if m := receives(t, c, "marker"); !sameIDs(m, 1, 9, 268_435_455) {
+						t.Errorf("a second copy or wrong identifiers: %+v", m)
+					}
+					c.ExpectNothing()
+				})
 			}
-			pub := join(t)
-			pub.Publish(base+"/a", qos, "m")
-			if !online {
-				c = dial(t).Connect(resume(id))
-			}
-			if m := receives(t, c, "m"); m.QoS != qos || !sameIDs(m, 1, 128, 268_435_455) {
-				t.Errorf("%+v with identifiers %d", m, m.Props.Ints(wire.SubscriptionIDID))
-			}
-			pub.Publish(base+"/b", qos, "marker")
-			if m := receives(t, c, "marker"); !sameIDs(m, 1, 9, 268_435_455) {
-				t.Errorf("a second copy or wrong identifiers: %+v", m)
-			}
-			c.ExpectNothing()
-		})
+		}
 	}
 }
 

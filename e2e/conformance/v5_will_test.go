@@ -225,6 +225,24 @@ func TestV5WillAtReconnection(t *testing.T) {
 	}
 }
 
+// A client that is back within the will delay has cancelled its will for good
+// [MQTT-3.1.3-9], on the connection that brings it back and after its end.
+func TestV5WillCancelled(t *testing.T) {
+	t.Parallel()
+	covers5(t, "MQTT-3.1.3-9", "MQTT-3.1.2-10")
+	sub, topic := watch(t, 1)
+	p := willTo(topic)
+	p.Props, p.Will.Props = wire.Props{expiry(600)}, wire.Props{wire.U32Prop(wire.WillDelayID, 2)}
+	dial(t).Connect(p).Drop()
+	stays, leaves := dial(t).Connect(resume(p.ClientID)), willTo(topic)
+	leaves.Props, leaves.Will.Props = p.Props, p.Will.Props
+	dial(t).Connect(leaves).Drop()
+	dial(t).Connect(resume(leaves.ClientID)).Disconnect()
+	time.Sleep(2600 * time.Millisecond) // only time could make them come
+	stays.Publish(topic, 1, "instead of the wills")
+	receives(t, sub, "instead of the wills")
+}
+
 // A resumed session has the will of its new CONNECT, or none.
 func TestV5WillReplacedAtResumption(t *testing.T) {
 	t.Parallel()
