@@ -19,7 +19,6 @@ const (
 	malformedPacket          = 0x81
 	protocolError            = 0x82
 	implementationError      = 0x83
-	unsupportedVersion       = 0x84
 	notAuthorized            = 0x87
 	badAuthMethod            = 0x8C
 	keepAliveTimeout         = 0x8D
