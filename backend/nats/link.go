@@ -1,0 +1,208 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+
+	natsgo "github.com/nats-io/nats.go"
+
+	"github.com/sluice-mqtt/sluice/backend"
+)
+
+// link is one connection to a server, from its beginning to its end. It is
+// never mended: the next one is new.
+type link struct {
+	nc     *natsgo.Conn
+	dialer *dialer
+	// in takes what comes for all subscriptions.
+	in         chan *natsgo.Msg
+	maxPayload int
+	server     string        // its identity
+	read       chan struct{} // closed when the receiver has read all of it
+
+	once sync.Once
+	// down is closed when the link has failed; then reason says why.
+	down   chan struct{}
+	reason error
+
+	mu    sync.Mutex
+	fault error // an error of the server that does not end the link
+}
+
+// inLink is how many frames wait between the reader of the connection and the
+// receiver, which never waits itself: what the reader brings in one go.
+const inLink = 8192
+
+// dialer dials until its context ends, and then cuts the connection, so that
+// nothing that the client library waits for lasts longer.
+type dialer struct {
+	ctx  context.Context // for the life of one connection
+	base net.Dialer
+
+	mu   sync.Mutex
+	conn net.Conn
+	cut  bool
+}
+
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := d.base.DialContext(d.ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cut {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	d.conn = conn
+	return conn, nil
+}
+
+// end cuts the connection, now or when it is made.
+func (d *dialer) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cut = true
+	if d.conn != nil {
+		_ = d.conn.Close()
+	}
+}
+
+var errTooSmall = errors.New("max_payload of the server is too small")
+
+// connect makes a link. Cancelling ctx ends the attempt, not the link.
+func (b *Backend) connect(ctx context.Context) (*link, error) {
+	c, err := b.opt.client()
+	if err != nil {
+		return nil, err
+	}
+	l := &link{
+		dialer: &dialer{ctx: ctx, base: net.Dialer{Timeout: b.opt.ConnectTimeout}},
+		in:     make(chan *natsgo.Msg, inLink),
+		read:   make(chan struct{}),
+		down:   make(chan struct{}),
+	}
+	c.Servers = b.servers()
+	c.Name = "sluice " + string(b.node)
+	c.NoEcho = true
+	c.AllowReconnect = false
+	c.CustomDialer = l.dialer
+	c.AsyncErrorCB = func(_ *natsgo.Conn, _ *natsgo.Subscription, err error) { b.asyncError(l, err) }
+	c.ClosedCB = func(nc *natsgo.Conn) { l.fail(closedReason(nc.LastError())) }
+	stop := context.AfterFunc(ctx, l.dialer.end)
+	l.nc, err = c.Connect()
+	if !stop() {
+		if err == nil {
+			l.close()
+		}
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", b.opt.redacted(), explain(err))
+	}
+	l.maxPayload, l.server = int(l.nc.MaxPayload()), l.nc.ConnectedServerId()
+	if need := b.opt.MaxMessage + overhead; b.opt.MaxMessage > 0 && l.maxPayload < need {
+		l.close()
+		return nil, fmt.Errorf("%w: it is %d bytes, messages of %d bytes need %d", errTooSmall, l.maxPayload, b.opt.MaxMessage, need)
+	}
+	return l, nil
+}
+
+func closedReason(err error) error {
+	if err == nil {
+		return errors.New("connection closed by the server")
+	}
+	return err
+}
+
+// explain says in plain words what the client library's error means.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, natsgo.ErrNoServers):
+		return errors.New("connection refused")
+	case errors.Is(err, natsgo.ErrAuthorization), errors.Is(err, natsgo.ErrAuthExpired), errors.Is(err, natsgo.ErrAuthRevoked):
+		return fmt.Errorf("credentials refused: %w", err)
+	}
+	return err
+}
+
+// asyncError takes what the client library reports on its own.
+func (b *Backend) asyncError(l *link, err error) {
+	switch {
+	case errors.Is(err, natsgo.ErrSlowConsumer):
+		b.queue.lost()
+	case refused(err):
+		// Which subscriptions the server has is not known any more.
+		l.fail(err)
+	default:
+		l.mu.Lock()
+		fresh := l.fault == nil
+		l.fault = err
+		l.mu.Unlock()
+		if fresh {
+			b.log.Warn("bus reports an error", "err", err)
+		}
+	}
+}
+
+// refused reports whether err says that the server did not take a
+// subscription.
+func refused(err error) bool {
+	return errors.Is(err, natsgo.ErrMaxSubscriptionsExceeded) ||
+		errors.Is(err, natsgo.ErrPermissionViolation) && strings.Contains(strings.ToLower(err.Error()), "subscription")
+}
+
+// flush waits until the server has done all that was asked of it before.
+func (l *link) flush() error {
+	if err := l.nc.FlushTimeout(l.nc.Opts.Timeout); err != nil {
+		return err
+	}
+	return l.refusal()
+}
+
+// refusal ends the link if the server has refused a subscription, and returns
+// its error. What was refused is known before the answer to a flush.
+func (l *link) refusal() error {
+	err := l.nc.LastError()
+	if err == nil || !refused(err) {
+		return nil
+	}
+	l.fail(err)
+	return err
+}
+
+// fail ends the link for the reason given first.
+func (l *link) fail(reason error) {
+	l.once.Do(func() {
+		l.reason = reason
+		close(l.down)
+		l.dialer.end()
+	})
+}
+
+func (l *link) isDown() bool {
+	select {
+	case <-l.down:
+		return true
+	default:
+		return false
+	}
+}
+
+// lastFault returns an error of the server that did not end the link.
+func (l *link) lastFault() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fault
+}
+
+// close sends what is written and ends the link.
+func (l *link) close() {
+	l.nc.Close()
+	l.fail(backend.ErrClosed)
+}
