@@ -197,6 +197,15 @@ func takeoverEphemeral(t *testing.T, c *cluster) {
 	}
 	wantNothing(t, c.b, o)
 	wantFenced(t, c.a, first.Lease)
+	// So does one that was durable until its present connection.
+	made := c.a.open(t, "client", ephemeral)
+	if !made.Present {
+		t.Fatal("a durable session was not resumed")
+	}
+	o = c.b.open(t, "client")
+	if o.Present || o.Previous != made.Lease || o.Incarnation == made.Incarnation {
+		t.Errorf("opened: %+v after %+v", o, made)
+	}
 }
 
 func madeEphemeral(t *testing.T, c *cluster) {
