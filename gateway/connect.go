@@ -124,6 +124,12 @@ func (c *conn) readConnect() (*protocol.Connect, bool) {
 		c.mu.Lock()
 		text := c.endText
 		c.mu.Unlock()
+		if len(c.held) == 0 {
+			// Somebody who only looks whether the port is open.
+			c.g.stats.connects[protocol.UnspecifiedError].Add(1)
+			c.g.log.Debug("nothing came", "remote", c.client.Remote, "listener", c.client.Listener, "reason", text)
+			return nil, false
+		}
 		c.refused(protocol.UnspecifiedError, text)
 		return nil, false
 	case !errors.As(fault, &pe):

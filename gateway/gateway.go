@@ -261,8 +261,8 @@ func (g *Gateway) drain(ctx context.Context) {
 	steps := int(max(g.opt.Timing.Drain, 0) / step)
 	for i, c := range all {
 		c.end(code, "server is shutting down")
-		if steps > 0 && i*steps/len(all) != (i+1)*steps/len(all) {
-			sleep(ctx, step*time.Duration((i+1)*steps/len(all)-i*steps/len(all)))
+		if pause := (i+1)*steps/len(all) - i*steps/len(all); pause > 0 && i+1 < len(all) {
+			sleep(ctx, step*time.Duration(pause))
 		}
 	}
 }

@@ -79,6 +79,7 @@ func (l *listener) serveWebSocket(ctx context.Context) {
 		c.serve(context.WithoutCancel(ctx))
 	})
 	err := server.Serve(l.ln)
+	server.Close() // requests that are not upgraded yet
 	if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		l.g.log.Error("listener failed", "listener", l.Name, "err", err)
 	}

@@ -59,39 +59,46 @@ func (c *conn) readAll(process func([]byte) bool) {
 	}
 }
 
+// waiter is a connection that can wait for something to read without holding a
+// buffer.
+type waiter interface{ WaitRead() error }
+
+// readBlocking reads where there is no non-blocking access. A connection that
+// can not wait without a buffer holds a small one meanwhile.
 func (c *conn) readBlocking(process func([]byte) bool) {
-	small := make([]byte, smallRead)
-	for {
-		n, err := c.nc.Read(small)
-		if n > 0 && !process(small[:n]) {
-			return
+	idle, canWait := c.nc.(waiter)
+	var small []byte
+	if !canWait {
+		small = make([]byte, smallRead)
+	}
+	for more := false; ; {
+		var n int
+		var err error
+		goOn := true
+		if !more && !canWait {
+			if n, err = c.nc.Read(small); n > 0 {
+				goOn = process(small[:n])
+			}
+			more = n == len(small)
+		} else {
+			if !more {
+				err = idle.WaitRead()
+			}
+			if err == nil {
+				buf := readBuffers.Get().(*[readBuffer]byte)
+				if n, err = c.nc.Read(buf[:]); n > 0 {
+					goOn = process(buf[:n])
+				}
+				readBuffers.Put(buf)
+				more = n == readBuffer
+			}
 		}
-		for n == smallRead && err == nil {
-			// More is likely to be there.
-			buf := readBuffers.Get().(*[readBuffer]byte)
-			n, err = c.nc.Read(buf[:])
-			goOn := n == 0 || process(buf[:n])
-			readBuffers.Put(buf)
-			if !goOn {
-				return
-			}
-			if n == readBuffer {
-				n = smallRead
-			}
+		if !goOn {
+			return
 		}
 		if err != nil {
 			c.lost(err)
 			return
 		}
 	}
-}
-
-// firstPacket reads until enough of a packet is there for parse to say that it
-// is done, or until the deadline of the connection. It takes memory only for
-// what has come.
-func (c *conn) firstPacket(parse func(b []byte) (done bool)) {
-	c.readAll(func(b []byte) bool {
-		c.held = append(c.held, b...)
-		return !parse(c.held)
-	})
 }

@@ -21,6 +21,9 @@ type inbox struct {
 	earliest int64
 	// oldest is a sequence below which no entry is pending.
 	oldest uint64
+	// keep: entries up to it may have been sent, so that they do not expire
+	// any more [MQTT-4.3.3-7].
+	keep uint64
 }
 
 // item is an entry in an inbox.
@@ -62,7 +65,7 @@ func (e *item) entry(seq uint64) backend.Entry {
 func (b *inbox) add(e backend.Entry, limits bounds) (seq uint64, full bool) {
 	size := e.Message.Size()
 	if !limits.fits(b.live, b.bytes, size) {
-		b.expire(time.Now())
+		b.expire(time.Now(), b.keep)
 	}
 	for !limits.fits(b.live, b.bytes, size) {
 		full = true
@@ -131,14 +134,14 @@ func (b *inbox) resize(size int) {
 	}
 }
 
-// expire marks the pending entries as done whose messages have expired
-// [MQTT-3.3.2-5]. Those that the client has received go on to their end.
-func (b *inbox) expire(now time.Time) {
+// expire marks the pending entries above sent as done whose messages have
+// expired [MQTT-3.3.2-5]. Those that may have been sent go on to their end.
+func (b *inbox) expire(now time.Time, sent uint64) {
 	if b.earliest == 0 || now.UnixMilli() < b.earliest {
 		return
 	}
 	b.earliest = 0
-	for seq := b.base + 1; seq <= b.last(); seq++ {
+	for seq := max(b.base, sent) + 1; seq <= b.last(); seq++ {
 		e := b.at(seq)
 		switch {
 		case e.state != backend.Pending || e.message.Expires == 0:

@@ -85,7 +85,7 @@ func (s *Store) put(ss *session, m *backend.Message, d index.Delivery, generatio
 		out.Refused++
 	}
 	if c := ss.Conn(); seq != 0 && c != nil {
-		e.Seq = seq
+		e.Seq, ss.inbox.keep = seq, seq
 		out.Targets = append(out.Targets, target(ss, c, e))
 	}
 }
@@ -145,7 +145,8 @@ func (s *Store) Fetch(ctx context.Context, l backend.Lease, after uint64, atMost
 	}
 	defer ss.mu.Unlock()
 	b := &ss.inbox
-	b.expire(time.Now())
+	// What is asked for has not been sent on this connection.
+	b.expire(time.Now(), max(after, ss.sent))
 	bytes := 0
 	for seq := max(after, b.base) + 1; seq <= b.last(); seq++ {
 		e := b.at(seq)
@@ -160,6 +161,7 @@ func (s *Store) Fetch(ctx context.Context, l backend.Lease, after uint64, atMost
 			entries = make([]backend.Entry, 0, min(atMost, b.live))
 		}
 		entries = append(entries, e.entry(seq))
+		b.keep = max(b.keep, seq)
 	}
 	return entries, false, nil
 }

@@ -107,6 +107,7 @@ func (ss *session) noteSent(known bool, sent uint64) {
 		sent = ss.inbox.last()
 	}
 	ss.sent = min(max(ss.sent, sent), ss.inbox.last())
+	ss.inbox.keep = ss.sent
 }
 
 // takeOver fences the connection that the session has, if any, for one that

@@ -35,7 +35,8 @@ func (s *Store) Open(ctx context.Context, r backend.OpenRequest) (*backend.Opene
 		}
 	}
 	ss := old
-	if old == nil || r.CleanStart || !old.Durable {
+	// A session of expiry 0 ends with its connection, which ends here.
+	if old == nil || r.CleanStart || old.node != nil && old.expiry == 0 {
 		ss = s.newSession(r)
 	}
 	// The last thing that can fail. From here on the lease is given out.

@@ -72,7 +72,7 @@ func (s *Store) give(g *index.Group, c index.Choice, e backend.Entry, out *backe
 		if full {
 			out.Refused++
 		}
-		e.Seq = seq
+		e.Seq, ss.inbox.keep = seq, seq
 	}
 	out.Targets = append(out.Targets, target(ss, c.Conn, e))
 	return taken
