@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sluice-mqtt/sluice/backend"
 )
@@ -21,6 +22,8 @@ type Backend struct {
 	queue    *queue
 	out      *outbox
 	receiver *receiver
+	deliver  deliverer
+	foreign  foreign
 
 	mu     sync.Mutex // serializes Start and Close
 	state  atomic.Int32
@@ -32,8 +35,10 @@ type Backend struct {
 	running   sync.WaitGroup // goroutines that Close waits for
 	written   chan struct{}  // closed when the writer has ended
 
-	// found are servers that a server told of. Owned by run.
+	// found are servers that a server told of; left is the host of the one
+	// that was left last. Owned by Start, then by run.
 	found []string
+	left  string
 	// maxPayload of the newest server.
 	maxPayload atomic.Int64
 	// peerLost: another gateway lost messages; a gap is due with the next
@@ -68,6 +73,8 @@ func New(o Options) (*Backend, error) {
 	b.queue = newQueue(o.QueueMessages, o.QueueBytes)
 	b.out = newOutbox(&b.subjects, clusterID(o.Cluster), rand.Uint64())
 	b.receiver = newReceiver(b)
+	b.foreign = foreign{log: b.log, told: make(map[error]time.Time)}
+	b.deliver = deliverer{queue: b.queue, foreign: &b.foreign}
 	return b, nil
 }
 
@@ -106,8 +113,8 @@ func (b *Backend) Start(ctx context.Context, node backend.NodeID, h backend.Hand
 		defer close(b.written)
 		b.out.run()
 	}()
-	b.running.Go(b.interests.run)           // ends with Close
-	b.running.Go(func() { b.queue.run(h) }) // ends with Close
+	b.running.Go(b.interests.run)             // ends with Close
+	b.running.Go(func() { b.deliver.run(h) }) // ends with Close
 	stop := context.AfterFunc(ctx, func() { l.fail(ctx.Err()) })
 	err = b.join(ctx, l)
 	if !stop() && err == nil {
@@ -192,7 +199,7 @@ func (b *Backend) Notify(ctx context.Context, to backend.NodeID, n backend.Notic
 			kept.Entry.Message = n.Entry.Message.Clone()
 		}
 		kept.Entry.SubscriptionIDs = append([]uint32(nil), n.Entry.SubscriptionIDs...)
-		b.queue.push(delivery{notice: &kept, size: size})
+		b.queue.push(delivery{notice: &kept, count: 1, size: size})
 		return nil
 	}
 	subject := b.subjects.node(to)
@@ -280,11 +287,11 @@ type Stats struct {
 
 // Stats returns the counts. It may be called at any time.
 func (b *Backend) Stats() Stats {
-	o, r := b.out.counts(), &b.receiver.count
+	o := b.out.counts()
 	s := Stats{
 		MessagesOut: o.messages, BytesOut: o.bytes, Lost: o.lost,
-		MessagesIn: r.messages.Load(), BytesIn: r.bytes.Load(),
-		Repeated: r.repeated.Load(), Malformed: r.malformed.Load(), UnknownVersion: r.versions.Load(), Foreign: r.foreign.Load(),
+		MessagesIn: b.deliver.messages.Load(), BytesIn: b.receiver.bytes.Load(), Repeated: b.receiver.repeated.Load(),
+		Malformed: b.foreign.malformed.Load(), UnknownVersion: b.foreign.versions.Load(), Foreign: b.foreign.otherNames.Load(),
 		Reconnects: b.reconnects.Load(),
 	}
 	s.Gaps, s.Dropped = b.queue.counts()

@@ -19,7 +19,8 @@ import (
 type kind byte
 
 const (
-	// kindMessages: one or more messages on one subject, oldest first.
+	// kindMessages: a byte with their number, and messages on one subject,
+	// oldest first.
 	kindMessages kind = iota + 1
 	// kindNotice: a notice.
 	kindNotice

@@ -19,9 +19,12 @@ type link struct {
 	nc     *natsgo.Conn
 	dialer *dialer
 	// in takes what comes for all subscriptions.
-	in         chan *natsgo.Msg
+	in chan *natsgo.Msg
+	// taken has a value when the receiver has made room in in.
+	taken      chan struct{}
 	maxPayload int
 	server     string        // its identity
+	host       string        // of its URL
 	read       chan struct{} // closed when the receiver has read all of it
 
 	once sync.Once
@@ -33,45 +36,13 @@ type link struct {
 	fault error // an error of the server that does not end the link
 }
 
-// inLink is how many frames wait between the reader of the connection and the
-// receiver, which never waits itself: what the reader brings in one go.
-const inLink = 8192
-
-// dialer dials until its context ends, and then cuts the connection, so that
-// nothing that the client library waits for lasts longer.
-type dialer struct {
-	ctx  context.Context // for the life of one connection
-	base net.Dialer
-
-	mu   sync.Mutex
-	conn net.Conn
-	cut  bool
-}
-
-func (d *dialer) Dial(network, address string) (net.Conn, error) {
-	conn, err := d.base.DialContext(d.ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.cut {
-		_ = conn.Close()
-		return nil, net.ErrClosed
-	}
-	d.conn = conn
-	return conn, nil
-}
-
-// end cuts the connection, now or when it is made.
-func (d *dialer) end() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.cut = true
-	if d.conn != nil {
-		_ = d.conn.Close()
-	}
-}
+// inLink is how many frames fit between the reader of the connection and the
+// receiver. Above highLink the reader waits, which leaves room for all that it
+// has read already: 32 KiB of the client library, in frames of 16 bytes.
+const (
+	inLink   = 8192
+	highLink = inLink / 2
+)
 
 var errTooSmall = errors.New("max_payload of the server is too small")
 
@@ -84,10 +55,13 @@ func (b *Backend) connect(ctx context.Context) (*link, error) {
 	l := &link{
 		dialer: &dialer{ctx: ctx, base: net.Dialer{Timeout: b.opt.ConnectTimeout}},
 		in:     make(chan *natsgo.Msg, inLink),
+		taken:  make(chan struct{}, 1),
 		read:   make(chan struct{}),
 		down:   make(chan struct{}),
 	}
-	c.Servers = b.servers()
+	l.dialer.wrap = func(c net.Conn) net.Conn { return &pacedConn{Conn: c, l: l} }
+	c.Servers = b.order()
+	c.NoRandomize = true
 	c.Name = "sluice " + string(b.node)
 	c.NoEcho = true
 	c.AllowReconnect = false
@@ -105,7 +79,7 @@ func (b *Backend) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", b.opt.redacted(), explain(err))
 	}
-	l.maxPayload, l.server = int(l.nc.MaxPayload()), l.nc.ConnectedServerId()
+	l.maxPayload, l.server, l.host = int(l.nc.MaxPayload()), l.nc.ConnectedServerId(), hostOf(l.nc.ConnectedUrl())
 	if need := b.opt.MaxMessage + overhead; b.opt.MaxMessage > 0 && l.maxPayload < need {
 		l.close()
 		return nil, fmt.Errorf("%w: it is %d bytes, messages of %d bytes need %d", errTooSmall, l.maxPayload, b.opt.MaxMessage, need)

@@ -11,15 +11,19 @@ import (
 
 const (
 	// maxOutbox is how many bytes wait for the writer before publishers wait
-	// for it: some milliseconds of a fast network. The client library and the
-	// kernel hold about as much again.
-	maxOutbox = 4 << 20
+	// for it: some milliseconds of a fast network. The writer, the client
+	// library and the kernel hold about as much again.
+	maxOutbox = 1 << 20
 	// maxShared is up to which size messages for one subject, that wait for
 	// the writer one behind the other, share a frame. It bounds what a
 	// receiver holds on to that keeps one small message of it.
 	maxShared = 4 << 10
-	// idleOutbox is the largest buffer that is kept while nothing waits.
-	idleOutbox = 256 << 10
+	// maxJoined is how many messages share a frame at most: their number is a
+	// byte.
+	maxJoined = 255
+	// keptOutbox is the largest buffer that is kept for the next batch. One
+	// larger has had a message above maxOutbox in it.
+	keptOutbox = 2 * maxOutbox
 )
 
 // outbox is what waits for the writer: frames in the order of the calls. One
@@ -62,8 +66,10 @@ type item struct {
 	subject string
 	// messages and notices in the frame.
 	messages int
-	shared   bool // more messages may join
-	end      int
+	// number is where the byte with the number of messages is, if more may
+	// join them; 0 if not.
+	number int
+	end    int
 }
 
 type outCounts struct {
@@ -184,19 +190,39 @@ func (o *outbox) publish(ctx context.Context, m *backend.Message) error {
 	p := &o.pending
 	subject := o.name(m)
 	start := len(p.buf)
-	if last := p.last(); last != nil && last.shared && last.subject == subject && start+m.Size()-p.start(len(p.items)-1) < maxShared {
+	if !o.join(subject, m) {
+		p.buf = append(o.begin(p.buf, kindMessages), 1)
+		number := len(p.buf) - 1
 		p.buf = backend.AppendMessage(p.buf, m)
-		last.messages++
-		last.end = len(p.buf)
-	} else {
-		p.buf = backend.AppendMessage(o.begin(p.buf, kindMessages), m)
-		if err := o.end(item{subject: subject, messages: 1, shared: true}, start); err != nil {
+		if err := o.end(item{subject: subject, messages: 1, number: number}, start); err != nil {
 			return err
 		}
 	}
 	o.count.messages++
 	o.count.bytes += uint64(len(p.buf) - start)
 	return nil
+}
+
+// join adds m to the frame in front of it, if that is for the same subject and
+// stays small.
+func (o *outbox) join(subject string, m *backend.Message) bool {
+	p := &o.pending
+	last := p.last()
+	if last == nil || last.number == 0 || last.messages == maxJoined || last.subject != subject {
+		return false
+	}
+	start, limit := len(p.buf), p.start(len(p.items)-1)+min(maxShared, o.link.maxPayload)
+	if start+m.Size() > limit {
+		return false
+	}
+	if p.buf = backend.AppendMessage(p.buf, m); len(p.buf) > limit {
+		p.buf = p.buf[:start]
+		return false
+	}
+	last.messages++
+	p.buf[last.number]++
+	last.end = len(p.buf)
+	return true
 }
 
 // notify adds a notice.
@@ -346,9 +372,9 @@ func (b *batch) start(i int) int {
 }
 
 func (b *batch) reset() {
-	clear(b.items)
-	b.items, b.buf, b.link = b.items[:0], b.buf[:0], nil
-	if cap(b.buf) > idleOutbox {
+	if cap(b.buf) > keptOutbox {
 		b.items, b.buf = nil, nil
 	}
+	clear(b.items)
+	b.items, b.buf, b.link = b.items[:0], b.buf[:0], nil
 }

@@ -169,6 +169,9 @@ func (p *posts) went(post *post) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	post.up, post.cut = false, post.answered
+	for _, r := range p.rounds {
+		r.settle(post.id, false)
+	}
 }
 
 // ended: the client library gave up. The next reach makes a new post.

@@ -8,13 +8,16 @@ import (
 	"github.com/sluice-mqtt/sluice/backend"
 )
 
-// delivery is one call of the handler: exactly one of message, notice and gap
-// is set.
+// delivery is something for the handler: exactly one of frame, notice and gap
+// is set. A frame is read only when its turn comes: what is dropped costs
+// nothing, and the reader of the connection is not held up.
 type delivery struct {
-	message *backend.Message
-	notice  *backend.Notice
-	gap     error
-	size    int
+	frame  []byte // what follows the header
+	kind   kind   // of the frame
+	notice *backend.Notice
+	gap    error
+	// count and size are what it counts for in the limits.
+	count, size int
 }
 
 // queue is what waits for the handler: bounded by messages and bytes, first in
@@ -34,6 +37,7 @@ type queue struct {
 	ring    []delivery
 	head    int
 	count   int
+	pending int // messages and notices
 	bytes   int
 	stalled int // dropped in the present stall; 0 is no stall
 	closed  bool
@@ -60,10 +64,10 @@ func (q *queue) push(list ...delivery) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range list {
-		full := q.count > 0 && (q.count >= q.maxCount || q.bytes+list[i].size > q.maxBytes)
+		full := q.count > 0 && (q.pending+list[i].count > q.maxCount || q.bytes+list[i].size > q.maxBytes)
 		if full || q.stalled > 0 {
-			q.stall(len(list) - i)
-			break
+			q.stall(list[i].count)
+			continue
 		}
 		q.add(list[i])
 	}
@@ -128,6 +132,7 @@ func (q *queue) add(d delivery) {
 	}
 	q.ring[(q.head+q.count)&(len(q.ring)-1)] = d
 	q.count++
+	q.pending += d.count
 	q.bytes += d.size
 }
 
@@ -153,6 +158,7 @@ func (q *queue) pop() (delivery, bool) {
 	q.ring[q.head] = delivery{}
 	q.head = (q.head + 1) & (len(q.ring) - 1)
 	q.count--
+	q.pending -= d.count
 	q.bytes -= d.size
 	if d.gap != nil {
 		q.gaps++
@@ -168,24 +174,6 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	q.ring, q.head, q.count, q.bytes = nil, 0, 0, 0
+	q.ring, q.head, q.count, q.pending, q.bytes = nil, 0, 0, 0, 0
 	q.ready.Signal()
-}
-
-// run calls the handler with what comes, one at a time, until the queue is
-// closed.
-func (q *queue) run(h backend.Handler) {
-	for {
-		d, ok := q.pop()
-		switch {
-		case !ok:
-			return
-		case d.gap != nil:
-			h.HandleGap(d.gap)
-		case d.notice != nil:
-			h.HandleNotice(*d.notice)
-		default:
-			h.HandleMessage(d.message)
-		}
-	}
 }

@@ -1,7 +1,6 @@
 package nats
 
 import (
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -18,8 +17,6 @@ const (
 	// maxTaken is how many frames are read before the handler's queue gets
 	// them.
 	maxTaken = 256
-	// complaintEvery is how often the log says that foreign bytes come.
-	complaintEvery = time.Minute
 )
 
 // receiver reads frames and hands on what is in them. It never waits for
@@ -28,18 +25,13 @@ type receiver struct {
 	b       *Backend
 	senders map[uint64]*window
 	batch   []delivery
-	count   inCounts
-	// complained is when the log was told of each kind of foreign bytes.
-	complained map[error]time.Time
-}
-
-type inCounts struct {
-	messages, bytes                        atomic.Uint64
-	repeated, malformed, versions, foreign atomic.Uint64
+	bytes   atomic.Uint64
+	// repeated counts frames that came before, for another interest.
+	repeated atomic.Uint64
 }
 
 func newReceiver(b *Backend) *receiver {
-	return &receiver{b: b, senders: make(map[uint64]*window), complained: make(map[error]time.Time)}
+	return &receiver{b: b, senders: make(map[uint64]*window)}
 }
 
 // run reads what l brings, until l is down and all is read.
@@ -59,6 +51,10 @@ func (r *receiver) run(l *link) {
 			r.read(<-l.in)
 		}
 		r.hand()
+		select {
+		case l.taken <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -71,14 +67,12 @@ func (r *receiver) hand() {
 
 // read takes one NATS message, whatever is in it.
 func (r *receiver) read(m *natsgo.Msg) {
-	r.count.bytes.Add(uint64(len(m.Data)))
+	r.bytes.Add(uint64(len(m.Data)))
 	if err := r.frame(m.Data); err != nil {
-		r.refuse(err, m.Subject)
+		r.b.foreign.refuse(err)
 	}
 }
 
-// frame reads one frame. Of a frame that is cut short, what could be read is
-// kept.
 func (r *receiver) frame(b []byte) error {
 	h, body, err := readHeader(b, r.b.out.cluster)
 	if err != nil {
@@ -90,49 +84,24 @@ func (r *receiver) frame(b []byte) error {
 	if h.sender == r.b.out.sender {
 		return nil // own: NATS does not send it back, but who knows
 	}
-	if r.repeated(h) {
-		r.count.repeated.Add(1)
+	if r.seen(h) {
+		r.repeated.Add(1)
 		return nil
 	}
 	switch h.kind {
 	case kindMessages:
-		return r.messages(body)
+		if len(body) == 0 || body[0] == 0 {
+			return backend.ErrMalformed
+		}
+		r.batch = append(r.batch, delivery{frame: body[1:], kind: h.kind, count: int(body[0]), size: len(b)})
+		return nil
 	case kindNotice:
-		return r.notice(body)
+		r.batch = append(r.batch, delivery{frame: body, kind: h.kind, count: 1, size: len(b)})
+		return nil
 	case kindLoss:
 		return r.loss(body)
 	}
 	return fmt.Errorf("frame of kind %d: %w", h.kind, backend.ErrVersion)
-}
-
-func (r *receiver) messages(b []byte) error {
-	for len(b) > 0 {
-		m, rest, err := backend.DecodeMessage(b)
-		if err != nil {
-			return err
-		}
-		b = rest
-		r.batch = append(r.batch, delivery{message: m, size: m.Size()})
-		r.count.messages.Add(1)
-	}
-	return nil
-}
-
-func (r *receiver) notice(b []byte) error {
-	n, rest, err := backend.DecodeNotice(b)
-	if err != nil {
-		return err
-	}
-	if len(rest) > 0 {
-		return backend.ErrMalformed
-	}
-	size := 0
-	if n.Entry.Message != nil {
-		size = n.Entry.Message.Size()
-	}
-	r.batch = append(r.batch, delivery{notice: &n, size: size})
-	r.count.messages.Add(1)
-	return nil
 }
 
 func (r *receiver) echo(h header, b []byte) error {
@@ -161,8 +130,8 @@ func (r *receiver) loss(b []byte) error {
 	return nil
 }
 
-// repeated reports whether the frame came before, for another interest.
-func (r *receiver) repeated(h header) bool {
+// seen reports whether the frame came before.
+func (r *receiver) seen(h header) bool {
 	w := r.senders[h.sender]
 	if w == nil {
 		if len(r.senders) >= maxSenders {
@@ -172,23 +141,4 @@ func (r *receiver) repeated(h header) bool {
 		r.senders[h.sender] = w
 	}
 	return w.repeated(h.sequence)
-}
-
-// refuse counts a frame that can not be read.
-func (r *receiver) refuse(err error, subject string) {
-	kind := backend.ErrMalformed
-	switch {
-	case errors.Is(err, backend.ErrVersion):
-		kind = backend.ErrVersion
-		r.count.versions.Add(1)
-	case errors.Is(err, errForeign):
-		kind = errForeign
-		r.count.foreign.Add(1)
-	default:
-		r.count.malformed.Add(1)
-	}
-	if now := time.Now(); now.Sub(r.complained[kind]) >= complaintEvery {
-		r.complained[kind] = now
-		r.b.log.Warn("a message on the bus is not for this cluster, or of another version; it is dropped", "subject", subject, "err", err)
-	}
 }

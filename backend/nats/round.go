@@ -13,8 +13,23 @@ var (
 
 // round is one probe on its way to the posts.
 type round struct {
-	want map[uint64]*post // that have not answered yet
-	done chan struct{}    // closed when all have
+	want    map[uint64]bool // posts that are waited for
+	answers map[uint64]bool // posts that have answered
+	done    chan struct{}   // closed when nobody is waited for
+}
+
+// settle takes what became of one post.
+func (r *round) settle(id uint64, answered bool) {
+	if !r.want[id] {
+		return
+	}
+	delete(r.want, id)
+	if answered {
+		r.answers[id] = true
+	}
+	if len(r.want) == 0 {
+		close(r.done)
+	}
 }
 
 // echoes is the outcome of a round.
@@ -29,28 +44,26 @@ type echoes struct {
 // set. Those that do not answer are cut off, unless none does: then it is the
 // link.
 func (p *posts) probe(l *link, limit time.Duration, all bool) echoes {
-	r := &round{want: make(map[uint64]*post), done: make(chan struct{})}
+	r := &round{want: make(map[uint64]bool), answers: make(map[uint64]bool), done: make(chan struct{})}
+	var asked []*post
 	p.mu.Lock()
 	p.newest++
 	number := p.newest
 	for _, post := range p.list {
 		if post.up && (all || !post.cut) {
-			r.want[post.id] = post
+			asked = append(asked, post)
+			r.want[post.id] = true
 		}
 	}
-	e := echoes{asked: len(r.want)}
-	if e.asked > 0 {
+	if len(asked) > 0 {
 		p.rounds[number] = r
 	}
 	p.mu.Unlock()
+	e := echoes{asked: len(asked)}
 	if e.asked == 0 {
 		return e
 	}
 
-	asked := make([]*post, 0, e.asked)
-	for _, post := range r.want {
-		asked = append(asked, post)
-	}
 	p.b.out.control(p.subject, kindProbe, number)
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -63,13 +76,12 @@ func (p *posts) probe(l *link, limit time.Duration, all bool) echoes {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.rounds, number)
-	e.heard = e.asked - len(r.want)
-	if e.heard == 0 {
+	if e.heard = len(r.answers); e.heard == 0 {
 		return e
 	}
 	for _, post := range asked {
-		if r.want[post.id] != nil {
-			post.cut = true
+		if !r.answers[post.id] {
+			post.cut = post.answered
 			continue
 		}
 		if post.cut && post.up {
@@ -85,12 +97,8 @@ func (p *posts) probe(l *link, limit time.Duration, all bool) echoes {
 func (p *posts) heard(number, id uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := p.rounds[number]
-	if r == nil || r.want[id] == nil {
-		return
-	}
-	if delete(r.want, id); len(r.want) == 0 {
-		close(r.done)
+	if r := p.rounds[number]; r != nil {
+		r.settle(id, true)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"slices"
 	"time"
 
@@ -48,6 +49,7 @@ func (b *Backend) join(ctx context.Context, l *link) error {
 
 // leave ends the connection. Nothing of it comes any more when it returns.
 func (b *Backend) leave(l *link, why error) {
+	b.left = l.host
 	l.fail(why)
 	b.out.detach(why)
 	l.nc.Close()
@@ -63,6 +65,32 @@ func (b *Backend) servers() []string {
 		}
 	}
 	return list
+}
+
+// order is servers in the order in which to try them: any, but the one that was
+// left last comes last. It may answer and yet not work.
+func (b *Backend) order() []string {
+	list := b.servers()
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	slices.SortStableFunc(list, func(x, y string) int {
+		switch {
+		case hostOf(x) == b.left && hostOf(y) != b.left:
+			return 1
+		case hostOf(x) != b.left && hostOf(y) == b.left:
+			return -1
+		}
+		return 0
+	})
+	return list
+}
+
+// hostOf returns host and port of a URL.
+func hostOf(server string) string {
+	u, err := url.Parse(server)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 // run keeps the bus connected until ctx ends.
@@ -84,7 +112,7 @@ func (b *Backend) run(ctx context.Context, l *link) {
 		b.peerLost.Store(false)
 		b.queue.gap(reason)
 		b.out.control(b.subjects.all, kindLoss, uint64(time.Since(lost).Milliseconds()))
-		b.log.Info("bus connected again", "after", time.Since(lost).Round(time.Millisecond))
+		b.log.Info("bus connected again", "after", time.Since(lost).Round(time.Millisecond), "lost", b.out.counts().lost)
 	}
 }
 

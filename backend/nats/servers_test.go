@@ -97,7 +97,7 @@ type server struct {
 }
 
 // freeAddress returns an address on which nobody listens just now.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -108,7 +108,7 @@ func freeAddress(t *testing.T) string {
 }
 
 // startServer runs a server until the end of the test.
-func startServer(t *testing.T, path string, args ...string) *server {
+func startServer(t testing.TB, path string, args ...string) *server {
 	t.Helper()
 	s := &server{path: path, address: freeAddress(t), log: filepath.Join(t.TempDir(), "log")}
 	host, port, err := net.SplitHostPort(s.address)
@@ -122,7 +122,7 @@ func startServer(t *testing.T, path string, args ...string) *server {
 }
 
 // start runs the server and waits until it serves.
-func (s *server) start(t *testing.T) {
+func (s *server) start(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,6 +16,7 @@ func TestBackend(t *testing.T) {
 	for _, p := range programs {
 		for _, servers := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s/%d", p.name, servers), func(t *testing.T) {
+				t.Parallel()
 				s := startService(t, program(t, p.name), servers)
 				backendtest.TestBackend(t, backendtest.BackendHarness{
 					Open: func(t *testing.T, n int, o backendtest.BackendOptions) []backend.Backend {

@@ -1,0 +1,66 @@
+package nats
+
+import (
+	"context"
+	"net"
+	"sync"
+)
+
+// dialer dials until its context ends, and then cuts the connection, so that
+// nothing that the client library waits for lasts longer.
+type dialer struct {
+	ctx  context.Context // for the life of one connection
+	base net.Dialer
+	wrap func(net.Conn) net.Conn // if not nil, goes around each connection
+
+	mu   sync.Mutex
+	conn net.Conn
+	cut  bool
+}
+
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := d.base.DialContext(d.ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cut {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	d.conn = conn
+	if d.wrap != nil {
+		return d.wrap(conn), nil
+	}
+	return conn, nil
+}
+
+// end cuts the connection, now or when it is made.
+func (d *dialer) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cut = true
+	if d.conn != nil {
+		_ = d.conn.Close()
+	}
+}
+
+// pacedConn reads no faster than the receiver takes. The client library drops
+// what finds its channel full, and the receiver, though it never waits, may be
+// kept from a processor for longer than it takes to fill one.
+type pacedConn struct {
+	net.Conn
+	l *link
+}
+
+func (c *pacedConn) Read(b []byte) (int, error) {
+	for len(c.l.in) > highLink {
+		select {
+		case <-c.l.taken:
+		case <-c.l.down:
+			return 0, net.ErrClosed
+		}
+	}
+	return c.Conn.Read(b)
+}
