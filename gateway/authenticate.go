@@ -81,13 +81,26 @@ func (c *conn) take(id Identity) {
 }
 
 func (g *Gateway) authenticateSimple(ctx context.Context, r *ConnectRequest) (id Identity, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			g.stats.panics.Add(1)
-			err = &ExtensionError{Extension: "Authenticator", Err: fmt.Errorf("panic: %v", p)}
-		}
-	}()
+	defer g.caught("Authenticator", &err)
 	return g.opt.Authenticator.Authenticate(ctx, r)
+}
+
+func (g *Gateway) beginExchange(ctx context.Context, a EnhancedAuthenticator, r *ConnectRequest) (e Exchange, err error) {
+	defer g.caught("Enhanced", &err)
+	return a.Begin(ctx, r)
+}
+
+func (g *Gateway) nextStep(ctx context.Context, e Exchange, data []byte) (out []byte, id *Identity, err error) {
+	defer g.caught("Enhanced", &err)
+	return e.Next(ctx, data)
+}
+
+// caught makes a panic of an extension its error. It is deferred.
+func (g *Gateway) caught(extension string, err *error) {
+	if p := recover(); p != nil {
+		g.stats.panics.Add(1)
+		*err = &ExtensionError{Extension: extension, Err: fmt.Errorf("panic: %v", p)}
+	}
 }
 
 // errGone: the connection ended while something was awaited from it.
@@ -99,13 +112,13 @@ func (c *conn) authenticateEnhanced(ctx context.Context, p *protocol.Connect, r 
 		return Identity{}, &RefusalError{Code: protocol.BadAuthenticationMethod, Reason: "unknown authentication method"}
 	}
 	c.enhanced = &enhanced{method: p.AuthMethod, auth: auth, request: r}
-	run, err := auth.Begin(ctx, &r)
+	run, err := c.g.beginExchange(ctx, auth, &r)
 	if err != nil {
 		return Identity{}, err
 	}
 	data := p.AuthData
 	for {
-		out, id, err := run.Next(ctx, data)
+		out, id, err := c.g.nextStep(ctx, run, data)
 		if err != nil {
 			return Identity{}, err
 		}
@@ -191,13 +204,13 @@ func (c *conn) handleAuth(ctx context.Context, a *protocol.Auth) error {
 	ctx, cancel := context.WithTimeout(ctx, c.g.opt.Timing.Connect)
 	defer cancel()
 	if e.running == nil {
-		run, err := e.auth.Begin(ctx, &e.request)
+		run, err := c.g.beginExchange(ctx, e.auth, &e.request)
 		if err != nil {
 			return reauthFault(err)
 		}
 		e.running = run
 	}
-	out, id, err := e.running.Next(ctx, a.Data)
+	out, id, err := c.g.nextStep(ctx, e.running, a.Data)
 	switch {
 	case err != nil: // [MQTT-4.12.1-2]
 		return reauthFault(err)

@@ -24,6 +24,9 @@ type batch struct {
 	forget []uint16 // QoS 2 identifiers to forget before their PUBCOMP
 	pubrel []uint16 // to send when their entries are stored as released
 	acked  bool     // deliveries were acknowledged
+	// patient: what is sent was measured before, and is not dropped for a
+	// full socket.
+	patient bool
 	// touched are the connections that have something to flush.
 	touched []*conn
 
@@ -157,14 +160,14 @@ func (b *batch) publish(ctx context.Context, h protocol.Header, frame, body []by
 		c.last = r
 	}
 	u.route = r
-	if code, why := c.mayPublish(ctx, p, r); code != protocol.Success {
-		return b.deny(u, code, why)
-	}
 	u.msg.Topic = r.topic
 	u.msg.Payload = p.Payload
 	u.msg.Properties = p.Properties
 	u.msg.Publisher = c.client.ID
 	u.msg.QoS, u.msg.Retain = p.QoS, p.Retain
+	if code, why := c.mayPublish(ctx, p, r); code != protocol.Success {
+		return b.deny(u, code, why)
+	}
 	if expiry, has := g.messageExpiry(p.MessageExpiry, p.HasMessageExpiry); has {
 		u.msg.Expires = time.Now().Add(time.Duration(expiry) * time.Second).UnixMilli()
 	}
@@ -192,7 +195,7 @@ func (c *conn) mayPublish(ctx context.Context, p *protocol.Publish, r *route) (p
 	}
 	err := c.g.authorize(ctx, &c.client, Access{Action: Publish, Topic: r.topic, QoS: p.QoS, Retain: p.Retain})
 	if err != nil {
-		return refusalCode(err), "not authorized to publish"
+		return refusalCode(err, protocol.PUBACK), "not authorized to publish"
 	}
 	return protocol.Success, ""
 }

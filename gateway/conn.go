@@ -28,6 +28,7 @@ type conn struct {
 	client   Client          // complete and constant once connected
 	lease    backend.Lease
 	open     bool // a session was opened under lease
+	counted  bool // as a durable session that is connected
 	durable  bool // the session has an inbox
 	v5       bool
 	problems bool // the client wants reason strings [MQTT-3.1.2-29]
@@ -65,6 +66,9 @@ type conn struct {
 	polling bool // a timer is set that looks for lost mail
 	touched uint64
 	gone    chan struct{} // closed by finish, made by whoever waits
+	// overtaken is the newest epoch that was given out for the client while
+	// this connection was opening its session.
+	overtaken uint64
 }
 
 var connSerials atomic.Uint64
@@ -101,7 +105,7 @@ func (c *conn) arrive(ctx context.Context) (up bool) {
 		}
 	}()
 	defer c.recovered()
-	c.nc.SetDeadline(time.Now().Add(c.g.opt.Timing.Connect))
+	c.nc.SetReadDeadline(time.Now().Add(c.g.opt.Timing.Connect))
 	return c.admit(ctx)
 }
 
@@ -111,7 +115,7 @@ func (c *conn) arrive(ctx context.Context) (up bool) {
 func (c *conn) stay(ctx context.Context) {
 	defer c.finish(ctx)
 	defer c.recovered()
-	c.nc.SetDeadline(time.Time{})
+	c.nc.SetReadDeadline(time.Time{})
 	c.mu.Lock()
 	over := c.ended // its deadline was wiped out
 	c.mu.Unlock()
@@ -284,7 +288,7 @@ func (c *conn) detach(ctx context.Context) {
 	sent := c.out.Next() - 1
 	progress, changed := c.out.Progress()
 	c.mu.Unlock()
-	if c.durable {
+	if c.counted {
 		c.g.stats.sessions.Add(-1)
 	}
 	if changed {

@@ -46,10 +46,12 @@ func (c *conn) admit(ctx context.Context) bool {
 	if p.Will != nil {
 		access := Access{Action: Publish, Topic: p.Will.Topic, QoS: p.Will.QoS, Retain: p.Will.Retain}
 		if err := c.g.authorize(ctx, &c.client, access); err != nil {
-			return c.refuse(refusalCode(err), "the will is not allowed")
+			return c.refuse(refusalCode(err, protocol.CONNACK), "the will is not allowed")
 		}
 	}
 	c.settle(p, &ack)
+	c.g.clients.opening(c)
+	defer c.g.clients.opened(c)
 	opened, ok := c.openSession(ctx, p, will)
 	if !ok {
 		return false
@@ -60,6 +62,9 @@ func (c *conn) admit(ctx context.Context) bool {
 // refuse answers CONNECT with a code. A client of MQTT 3 gets the return code
 // that comes nearest.
 func (c *conn) refuse(code protocol.ReasonCode, text string) bool {
+	if code < protocol.UnspecifiedError || !code.ValidIn(protocol.CONNACK) {
+		code = protocol.NotAuthorized // an extension's no, in a code of another packet
+	}
 	ack := protocol.Connack{Code: code}
 	if c.problems {
 		ack.Reason = text
@@ -113,7 +118,11 @@ func (c *conn) readConnect() (*protocol.Connect, bool) {
 		got = true
 		return false
 	})
-	c.g.stats.packetsReceived[protocol.CONNECT].Add(1)
+	if got {
+		c.client.ID = backend.ClientID(p.ClientID)
+		c.g.stats.packetsReceived[protocol.CONNECT].Add(1)
+		c.g.observePacket(EventPacketReceived, c, protocol.CONNECT)
+	}
 	var pe *protocol.Error
 	switch {
 	case fault == nil && got:
@@ -135,7 +144,6 @@ func (c *conn) readConnect() (*protocol.Connect, bool) {
 	case !errors.As(fault, &pe):
 		pe = &protocol.Error{Code: protocol.MalformedPacket, Detail: fault.Error()}
 	}
-	c.client.ID = backend.ClientID(p.ClientID)
 	switch {
 	case pe.Code == protocol.UnsupportedProtocolVersion:
 		// No version is common: whoever is older than 5 expects the answer of
@@ -327,6 +335,9 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 	c.mu.Unlock()
 
 	replaced, ok := c.g.clients.put(c)
+	c.mu.Lock()
+	ok = ok && c.overtaken <= c.lease.Epoch
+	c.mu.Unlock()
 	if !ok {
 		c.end(protocol.SessionTakenOver, "session was taken over")
 		return false
@@ -338,6 +349,7 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 	c.willless = false
 	c.flush()
 	if c.durable {
+		c.counted = true
 		c.g.stats.sessions.Add(1)
 	}
 	c.g.stats.connects[protocol.Success].Add(1)

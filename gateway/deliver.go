@@ -312,7 +312,7 @@ func (b *batch) sendEntry(c *conn, e *backend.Entry) {
 		c.out.Skip(e)
 		return
 	}
-	if e.QoS == 0 && c.box.size()+m.Size() > c.g.opt.Limits.OutboxBytes && !c.flushLocked(c.g.opt.Limits.OutboxBytes-m.Size()) {
+	if e.QoS == 0 && !b.patient && c.box.size()+m.Size() > c.g.opt.Limits.OutboxBytes && !c.flushLocked(c.g.opt.Limits.OutboxBytes-m.Size()) {
 		c.g.drop(DropOutboxFull, &c.client, m, 1)
 		return
 	}
@@ -336,6 +336,10 @@ func (b *batch) sendEntry(c *conn, e *backend.Entry) {
 	v := version(c.v5)
 	c.grabLocked()
 	at := len(c.box.buf)
+	if c.maxPacket > 0 && alias != 0 && !known && uint32(p.Size(v)) > c.maxPacket {
+		// A new alias makes the packet longer, perhaps too long.
+		alias, p.TopicAlias, p.HasTopicAlias = 0, 0, false
+	}
 	if c.maxPacket > 0 && uint32(p.Size(v)) > c.maxPacket {
 		c.g.drop(DropTooLarge, &c.client, m, 1)
 		c.out.Skip(e)

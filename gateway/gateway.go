@@ -126,6 +126,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	g.background.Go(func() { g.keepLease(life) })    // until cancel
 	g.background.Go(func() { g.doChores(life) })     // until cancel
 	g.background.Go(func() { g.publishSys(life) })   // until cancel
+	g.background.Go(func() { g.pollInboxes(life) })  // until cancel
 	for _, l := range g.listeners {
 		g.background.Go(func() { l.serve(life) }) // until the listener is closed
 	}
@@ -371,10 +372,11 @@ func (g *Gateway) authorize(ctx context.Context, c *Client, a Access) (err error
 	return g.opt.Authorizer.Authorize(ctx, c, a)
 }
 
-// refusalCode is the reason code for an authorizer's no.
-func refusalCode(err error) protocol.ReasonCode {
+// refusalCode is the reason code for an authorizer's no, if it is one that the
+// answer can carry.
+func refusalCode(err error, answer protocol.Type) protocol.ReasonCode {
 	var r *RefusalError
-	if errors.As(err, &r) {
+	if errors.As(err, &r) && r.Code >= protocol.UnspecifiedError && r.Code.ValidIn(answer) {
 		return r.Code
 	}
 	return protocol.NotAuthorized

@@ -31,7 +31,7 @@ func (h handler) HandleNotice(n backend.Notice) {
 		b.flush()
 		b.free()
 	case backend.NoticeTakeover:
-		if c := h.g.clients.get(n.Client); c != nil && c.lease.Epoch < n.Epoch {
+		if c := h.g.clients.overtake(n.Client, n.Epoch); c != nil {
 			c.kick()
 		}
 	case backend.NoticeKick:

@@ -33,16 +33,28 @@ const (
 	writeChunk = 64 << 10
 )
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
+// buffers keeps outboxes that are not in use, holders the boxes that a slice
+// header needs to be in a pool without allocating.
+var (
+	buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
+	holders = sync.Pool{New: func() any { return new([]byte) }}
+)
 
-func getBuffer() []byte { return (*buffers.Get().(*[]byte))[:0] }
+func getBuffer() []byte {
+	h := buffers.Get().(*[]byte)
+	b := (*h)[:0]
+	*h = nil
+	holders.Put(h)
+	return b
+}
 
 func putBuffer(b []byte) {
 	if cap(b) == 0 || cap(b) > keptBuffer {
 		return
 	}
-	b = b[:0]
-	buffers.Put(&b)
+	h := holders.Get().(*[]byte)
+	*h = b
+	buffers.Put(h)
 }
 
 // grabLocked makes the outbox ready to append to.
@@ -184,27 +196,48 @@ func (c *conn) tryWrite(b []byte) (n int, err error) {
 	if c.raw == nil {
 		return 0, nil
 	}
-	var failed error
-	err = c.raw.Write(func(fd uintptr) bool {
-		for n < len(b) {
-			m, e := syscall.Write(int(fd), b[n:])
-			switch e {
-			case nil:
-				n += m
-			case syscall.EINTR:
-			case syscall.EAGAIN:
-				return true
-			default:
-				failed = e
-				return true
-			}
-		}
-		return true
-	})
+	w := rawWrites.Get().(*rawWrite)
+	w.b = b
+	err = c.raw.Write(w.do)
 	if err == nil {
-		err = failed
+		err = w.err
 	}
+	n = w.n
+	w.b, w.n, w.err = nil, 0, nil
+	rawWrites.Put(w)
 	return n, err
+}
+
+// rawWrite is one non-blocking write; do is write, made once.
+type rawWrite struct {
+	b   []byte
+	n   int
+	err error
+	do  func(fd uintptr) bool
+}
+
+var rawWrites = sync.Pool{New: func() any {
+	w := new(rawWrite)
+	w.do = w.write
+	return w
+}}
+
+// write writes until the socket is full. It never asks to be called again.
+func (w *rawWrite) write(fd uintptr) bool {
+	for w.n < len(w.b) {
+		m, err := syscall.Write(int(fd), w.b[w.n:])
+		switch err {
+		case nil:
+			w.n += m
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return true
+		default:
+			w.err = err
+			return true
+		}
+	}
+	return true
 }
 
 // write is the writer of a connection whose socket was full. It writes b from

@@ -34,12 +34,12 @@ func (b *batch) send(ctx context.Context) error {
 		}
 		b.deliver(func(u *pub) bool { return u.msg.QoS > 0 })
 	}
-	if err := b.forward(ctx); err != nil {
-		return err
+	err := b.forward(ctx)
+	if err == nil {
+		b.acknowledge()
 	}
-	b.acknowledge()
-	b.tell(ctx)
-	return nil
+	b.tell(ctx) // what is in an inbox is delivered, acknowledged or not
+	return err
 }
 
 // collect finds what has to be stored.

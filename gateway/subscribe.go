@@ -35,7 +35,10 @@ func (c *conn) subscribe(ctx context.Context, p *protocol.Subscribe) error {
 		})
 		place = append(place, i)
 	}
-	existed, failed := c.addSubscriptions(ctx, subs)
+	existed, failed, err := c.addSubscriptions(ctx, subs)
+	if err != nil {
+		return err
+	}
 	for i, at := range place {
 		if failed[i] != protocol.Success {
 			codes[at] = failed[i]
@@ -86,7 +89,7 @@ func (c *conn) maySubscribe(ctx context.Context, f *protocol.SubscribeFilter) (p
 	}
 	qos := min(f.QoS, c.g.maximumQoS()) // [MQTT-3.8.4-7]
 	if err := c.g.authorize(ctx, &c.client, Access{Action: Subscribe, Topic: filter, QoS: qos}); err != nil {
-		return refusalCode(err), nil
+		return refusalCode(err, protocol.SUBACK), nil
 	}
 	return protocol.ReasonCode(qos), nil
 }
@@ -101,8 +104,8 @@ func (c *conn) notSupported(code protocol.ReasonCode, text string) (protocol.Rea
 }
 
 // addSubscriptions makes subscriptions live and tells for each whether it
-// existed before, and the code if it failed.
-func (c *conn) addSubscriptions(ctx context.Context, subs []backend.Subscription) (existed []bool, failed []protocol.ReasonCode) {
+// existed before, and the code if it failed. An error ends the connection.
+func (c *conn) addSubscriptions(ctx context.Context, subs []backend.Subscription) (existed []bool, failed []protocol.ReasonCode, err error) {
 	existed, failed = make([]bool, len(subs)), make([]protocol.ReasonCode, len(subs))
 	c.mu.Lock()
 	have := len(c.subs) + len(c.shared)
@@ -119,6 +122,9 @@ func (c *conn) addSubscriptions(ctx context.Context, subs []backend.Subscription
 		// mailbox; the tree last, since it delivers at once.
 		if c.durable || shared {
 			was, err := c.storeSubscription(ctx, s, shared, existed[i])
+			if errors.Is(err, backend.ErrFenced) {
+				return nil, nil, err
+			}
 			if err != nil {
 				failed[i] = subscribeFault(err)
 				continue
@@ -128,6 +134,9 @@ func (c *conn) addSubscriptions(ctx context.Context, subs []backend.Subscription
 		if !shared {
 			if err := c.g.interests.add(ctx, c.g, filter, c.classOf(s.QoS)); err != nil {
 				failed[i] = protocol.UnspecifiedError
+				if c.durable && !existed[i] {
+					c.unstore(ctx, s.Filter)
+				}
 				continue
 			}
 		}
@@ -136,7 +145,16 @@ func (c *conn) addSubscriptions(ctx context.Context, subs []backend.Subscription
 			have++
 		}
 	}
-	return existed, failed
+	return existed, failed, nil
+}
+
+// unstore takes back a subscription that could not be made live.
+func (c *conn) unstore(ctx context.Context, filter string) {
+	sctx, cancel := c.g.storeContext(ctx)
+	defer cancel()
+	if _, err := c.g.store.Unsubscribe(sctx, c.lease, []string{filter}); err != nil {
+		c.g.storeFailed(err)
+	}
 }
 
 func subscribeFault(err error) protocol.ReasonCode {

@@ -81,23 +81,28 @@ func (c *conn) replay(ctx context.Context, b *batch, t task, n int) bool {
 			entries = append(entries, e)
 		}
 	}
+	after := t.after
+	if len(page) > 0 {
+		after = page[len(page)-1].Topic
+	}
+	if n := c.fitting(entries); n < len(entries) {
+		entries, after, more = entries[:n], entries[n-1].Message.Topic, true
+	}
 	if c.durable && t.sub.QoS > 0 {
 		if err := c.enqueue(sctx, entries); err != nil {
 			return c.pumpFailed(err)
 		}
-	}
-	after := t.after
-	if len(page) > 0 {
-		after = page[len(page)-1].Topic
 	}
 	c.mu.Lock()
 	if c.ended {
 		c.mu.Unlock()
 		return false
 	}
+	b.patient = true
 	for i := range entries {
 		b.entryLocked(c, &entries[i])
 	}
+	b.patient = false
 	// The task may have been dropped or started anew meanwhile.
 	if i := slices.Index(c.tasks, t); i >= 0 {
 		if c.tasks[i].after = after; !more {
@@ -151,12 +156,31 @@ func (c *conn) enqueue(ctx context.Context, entries []backend.Entry) error {
 	return nil
 }
 
+// fitting is how many of the entries the outbox takes, at least one. Those with
+// QoS 1 and 2 do not count: where they have no room they wait elsewhere.
+func (c *conn) fitting(entries []backend.Entry) int {
+	c.mu.Lock()
+	size := c.box.size()
+	c.mu.Unlock()
+	for i := range entries {
+		if entries[i].QoS > 0 {
+			continue
+		}
+		if size += entries[i].Message.Size(); i > 0 && size > c.g.opt.Limits.OutboxBytes {
+			return i
+		}
+	}
+	return len(entries)
+}
+
 // entryLocked sends an entry of a task: from the inbox if it is in it, else at
 // once or, where the window is full after all, from the queue.
 func (b *batch) entryLocked(c *conn, e *backend.Entry) {
 	switch {
 	case e.QoS == 0:
 		b.release(c, e)
+	case e.Seq > 0 && c.box.size() > c.g.opt.Limits.OutboxBytes:
+		c.out.Miss(e.Seq) // it is fetched when the socket has room
 	case e.Seq > 0:
 		if !c.out.Mail(*e) {
 			c.pollLocked()
