@@ -137,7 +137,7 @@ func TestInterests(t *testing.T) {
 	check(fmt.Sprintf("a:%d b:%d", qos0, qos0))
 	d.cut()
 	check("")
-	d = rejoin(t, g, "d")
+	rejoin(t, g, "d")
 	check(fmt.Sprintf("a:%d b:%d", qos0, qos0))
 	other := rejoin(t, cl.nodes[1], "d")
 	check("")

@@ -310,9 +310,9 @@ func enqueueBorrowed(t *testing.T, c *cluster) {
 }
 
 func inboxEnds(t *testing.T, c *cluster) {
-	o := c.a.member(t, "client", sub("a", 1))
+	c.a.member(t, "client", sub("a", 1))
 	c.b.append(t, numbered("a", 5, 1)...)
-	o = c.b.open(t, "client", clean)
+	o := c.b.open(t, "client", clean)
 	if list := c.b.inbox(t, o.Lease); len(list) != 0 || o.Last != o.Base {
 		t.Errorf("%d entries after a clean start, base %d, last %d", len(list), o.Base, o.Last)
 	}

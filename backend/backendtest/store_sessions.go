@@ -433,9 +433,9 @@ func sentAfterRelease(t *testing.T, c *cluster) {
 }
 
 func sentAfterCrash(t *testing.T, c *cluster) {
-	o := c.a.member(t, "client", sub("a", 1))
+	c.a.member(t, "client", sub("a", 1))
 	c.a.append(t, numbered("a", 3, 1)...)
-	o = c.b.open(t, "client") // the first connection may have sent all three
+	o := c.b.open(t, "client") // the first connection may have sent all three
 	if o.Last != 3 || o.Sent < 3 {
 		t.Errorf("after a takeover: sent %d, last %d; three may have been sent", o.Sent, o.Last)
 	}

@@ -35,6 +35,8 @@ var arrows = map[string][]string{
 	"backend/topictree":   {},
 	"backend/index":       {"backend", "backend/topictree"},
 	"backend/memory":      {"backend", "backend/topictree", "backend/index"},
+	"backend/nats":        {"backend", "backend/topictree", "github.com/nats-io/nats.go"},
+	"backend/redis":       {"backend", "backend/index", "backend/topictree", "github.com/redis/go-redis/v9"},
 	"backend/backendtest": {"backend"},
 	"gateway/session":     {"backend", "protocol"},
 	"gateway":             {"backend", "backend/topictree", "gateway/session", "protocol", "nhooyr.io/websocket"},
