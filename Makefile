@@ -30,7 +30,7 @@ test: unit e2e ## all tests
 
 .PHONY: unit
 unit: ## the tests of the module, with the race detector
-	$(GO) test -race -shuffle=on -count=1 ./...
+	$(GO) test -race -shuffle=on -count=1 -parallel 16 ./...
 
 .PHONY: e2e
 e2e: clients ## the built gateway against real clients
