@@ -28,7 +28,7 @@ func (g *Gateway) keepLease(ctx context.Context) {
 			continue
 		}
 		g.setTrouble("store", nil)
-		g.readRetained(ctx)
+		g.readStore(ctx)
 	}
 }
 
@@ -66,7 +66,8 @@ func (g *Gateway) leaseLost(ctx context.Context) {
 	}
 }
 
-func (g *Gateway) readRetained(ctx context.Context) {
+// readStore reads the store's own figures, for Stats and $SYS.
+func (g *Gateway) readStore(ctx context.Context) {
 	sctx, cancel := g.storeContext(ctx)
 	defer cancel()
 	count, bytes, err := g.store.RetainedStats(sctx)
@@ -76,6 +77,11 @@ func (g *Gateway) readRetained(ctx context.Context) {
 	}
 	g.stats.retainedCount.Store(count)
 	g.stats.retainedBytes.Store(bytes)
+	if counter, ok := g.store.(backend.Census); ok {
+		if n, err := counter.CountSessions(sctx); g.storeFailed(err) == nil {
+			g.stats.allSessions.Store(n)
+		}
+	}
 }
 
 // doChores carries out what is due, for whatever gateway it was left by, until
@@ -120,7 +126,12 @@ func (g *Gateway) carryOut(ctx context.Context, due []backend.Chore) {
 func (g *Gateway) chore(ctx context.Context, ch *backend.Chore) error {
 	switch ch.Kind {
 	case backend.ChoreWill:
-		if err := g.Publish(ctx, ch.Will); err != nil {
+		will := *ch.Will
+		if will.QoS == 2 {
+			// A chore that is handed out twice is one message all the same.
+			will.ID = backend.PublishID{Client: backend.ClientID("$will/" + ch.ID), Incarnation: 1, PacketID: 1}
+		}
+		if err := g.Publish(ctx, &will); err != nil {
 			return err
 		}
 		g.stats.wills.Add(1)

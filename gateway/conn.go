@@ -33,9 +33,11 @@ type conn struct {
 	v5       bool
 	problems bool // the client wants reason strings [MQTT-3.1.2-29]
 
-	in   session.Inbound
-	held []byte // the beginning of a packet that is not complete
-	last *route // of the last PUBLISH
+	in session.Inbound
+	// inflight is what the gateway's figures have of in.
+	inflight int
+	held     []byte // the beginning of a packet that is not complete
+	last     *route // of the last PUBLISH
 	// expiry is the session expiry interval in force, in seconds.
 	expiry     uint32
 	maxPacket  uint32 // the client's, 0 is none
@@ -288,6 +290,7 @@ func (c *conn) detach(ctx context.Context) {
 	sent := c.out.Next() - 1
 	progress, changed := c.out.Progress()
 	c.mu.Unlock()
+	c.g.stats.inboundInFlight.Add(-int64(c.inflight))
 	if c.counted {
 		c.g.stats.sessions.Add(-1)
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -236,6 +237,33 @@ func TestShutdownDeadline(t *testing.T) {
 		for _, c := range all {
 			c.cut()
 		}
+	})
+}
+
+// TestShutdownTwice: a second call returns when everything is over, not before.
+func TestShutdownTwice(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		cl := newCluster(t, 1, func(_ int, o *Options) { o.Timing.Drain = 10 * time.Second })
+		g := cl.nodes[0]
+		for _, id := range []string{"a", "b", "c"} {
+			join(t, g, id)
+		}
+		cl.stores[0].fault(func(call string) error {
+			if call == "Leave" {
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		start := time.Now()
+		var both sync.WaitGroup
+		for range 2 {
+			both.Go(func() {
+				if err := g.Shutdown(context.Background()); err != nil || !errors.Is(g.Ready(), ErrStopped) {
+					t.Errorf("Shutdown returned %v after %v, and the gateway is %v", err, time.Since(start), g.Ready())
+				}
+			})
+		}
+		both.Wait()
 	})
 }
 

@@ -29,6 +29,10 @@ func (c *conn) process(ctx context.Context, b []byte) bool {
 		err = ferr
 	}
 	batch.free()
+	if n := c.in.InFlight(); n != c.inflight {
+		c.g.stats.inboundInFlight.Add(int64(n - c.inflight))
+		c.inflight = n
+	}
 	if err != nil && err != errEnd {
 		c.fail(err)
 	}

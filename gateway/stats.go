@@ -12,8 +12,10 @@ type Stats struct {
 	Started time.Time
 	// Connections now, ever, and at most at one time.
 	Connections, ConnectionsTotal, ConnectionsMax int64
-	// Sessions is how many durable sessions are connected here.
-	Sessions int64
+	// Sessions is how many durable sessions are connected here; AllSessions
+	// how many sessions the store has, connected or not, if it can say, read
+	// every few seconds.
+	Sessions, AllSessions int64
 	// Subscriptions of the clients connected here, without shared ones.
 	Subscriptions, Filters int64
 	// SharedSubscriptions of the clients connected here.
@@ -31,8 +33,9 @@ type Stats struct {
 	PublishBytesReceived, PublishBytesSent uint64
 	// Dropped deliveries by reason.
 	Dropped map[Drop]uint64
-	// InFlight deliveries to clients; Queued ones of ephemeral sessions.
-	InFlight, Queued int64
+	// InFlight deliveries to clients; Queued ones of ephemeral sessions;
+	// InboundInFlight are QoS 2 publishes of clients that are not released.
+	InFlight, Queued, InboundInFlight int64
 	// Store calls that failed, by error, and took how long.
 	StoreErrors uint64
 	Takeovers   uint64
@@ -49,8 +52,8 @@ type Stats struct {
 // counters are the live figures behind Stats.
 type counters struct {
 	connections, connectionsTotal, connectionsMax atomic.Int64
-	sessions, sharedSubscriptions                 atomic.Int64
-	inflight, queued                              atomic.Int64
+	sessions, allSessions, sharedSubscriptions    atomic.Int64
+	inflight, queued, inboundInFlight             atomic.Int64
 	retainedCount, retainedBytes                  atomic.Int64
 
 	connects, disconnects                  [256]atomic.Uint64
@@ -83,6 +86,7 @@ func (g *Gateway) Stats() Stats {
 		ConnectionsTotal:     c.connectionsTotal.Load(),
 		ConnectionsMax:       c.connectionsMax.Load(),
 		Sessions:             c.sessions.Load(),
+		AllSessions:          c.allSessions.Load(),
 		SharedSubscriptions:  c.sharedSubscriptions.Load(),
 		Connects:             codes(&c.connects),
 		Disconnects:          codes(&c.disconnects),
@@ -93,6 +97,7 @@ func (g *Gateway) Stats() Stats {
 		Dropped:              make(map[Drop]uint64, dropReasons),
 		InFlight:             c.inflight.Load(),
 		Queued:               c.queued.Load(),
+		InboundInFlight:      c.inboundInFlight.Load(),
 		StoreErrors:          c.storeErrors.Load(),
 		Takeovers:            c.takeovers.Load(),
 		Fenced:               c.fenced.Load(),

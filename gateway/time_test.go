@@ -32,12 +32,21 @@ func (c *client) quiet() {
 	}
 }
 
+// quietBut checks that what is given has come by now, and nothing else.
+func (c *client) quietBut(want ...string) {
+	c.t.Helper()
+	c.endsAt(0, 0, want...)
+	c.quiet()
+}
+
 // endsAt checks that nothing comes for d, and then, within slack, what is given.
 func (c *client) endsAt(d, slack time.Duration, want ...string) {
 	c.t.Helper()
-	time.Sleep(d - time.Millisecond)
-	c.quiet()
-	time.Sleep(slack + 2*time.Millisecond)
+	if d > 0 {
+		time.Sleep(d - time.Millisecond)
+		c.quiet()
+		time.Sleep(slack + 2*time.Millisecond)
+	}
 	synctest.Wait()
 	for _, w := range want {
 		select {

@@ -240,6 +240,58 @@ func TestLostDoorbell(t *testing.T) {
 	}
 }
 
+// TestDoorbellOftenLost: lost notices leave nothing behind that would slow down
+// what follows: mail whose notice is not lost arrives at once, always.
+func TestDoorbellOftenLost(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		cl := newCluster(t, 2)
+		s := join(t, cl.nodes[0], "s", durable(1000))
+		s.subscribe(1, "a")
+		p := join(t, cl.nodes[1], "p")
+		id := uint16(0)
+		send := func(lost bool) {
+			t.Helper()
+			id++
+			cl.buses[1].fault(func(call string, _ any) (bool, error) { return lost && call == "Notify", nil })
+			p.send(publish("a", "x", 1, id))
+			p.expect(describe(ack(protocol.PUBACK, id)))
+		}
+		receive := func() {
+			t.Helper()
+			s.quietBut(fmt.Sprintf("PUBLISH a=x q1 #%d", id))
+			s.send(ack(protocol.PUBACK, id))
+		}
+		for range 100 {
+			send(true)
+			send(false)
+			time.Sleep(5*time.Second + time.Millisecond)
+			id--
+			receive()
+			id++
+			receive()
+			send(false)
+			receive()
+		}
+	})
+}
+
+// TestLiveDoesNotWaitForStore: a QoS 0 message does not wait for the store at
+// any gateway, even if one of QoS 1 came in the same packet of the network.
+func TestLiveDoesNotWaitForStore(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		cl := newCluster(t, 2)
+		here, there := join(t, cl.nodes[0], "here"), join(t, cl.nodes[1], "there")
+		here.subscribe(0, "a")
+		there.subscribe(0, "a")
+		p := join(t, cl.nodes[0], "p")
+		cl.stores[0].away()
+		p.send(publish("a", "live", 0, 0), publish("b", "waits", 1, 1))
+		here.quietBut("PUBLISH a=live")
+		there.quietBut("PUBLISH a=live")
+		p.quiet()
+	})
+}
+
 // TestGap: when the bus may have lost something, inboxes are looked into at
 // once; sessions without one are counted, or ended if the policy says so.
 func TestGap(t *testing.T) {

@@ -164,6 +164,9 @@ func (s *Inbound) ID(packet uint16) backend.PublishID {
 	return id
 }
 
+// InFlight is how many QoS 2 publishes were taken and not released.
+func (s *Inbound) InFlight() int { return s.received.len() }
+
 // Acked tells that the PUBACK for a QoS 1 publish is on its way.
 func (s *Inbound) Acked() { s.unacked-- }
 
