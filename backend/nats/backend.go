@@ -121,6 +121,9 @@ func (b *Backend) Start(ctx context.Context, node backend.NodeID, h backend.Hand
 		err = ctx.Err()
 	}
 	if err != nil {
+		if l.isDown() {
+			err = l.reason // that is the cause
+		}
 		b.leave(l, err)
 		b.end()
 		return fmt.Errorf("nats: start: %w: %w", backend.ErrUnavailable, err)

@@ -140,8 +140,8 @@ func (r *request) settle(err error) bool {
 // confirm returns when the interests are live at every server.
 func (in *interests) confirm() error {
 	l := in.link
-	if l == nil || l.isDown() {
-		return fmt.Errorf("nats: %w: connection lost", backend.ErrUnavailable)
+	if l == nil {
+		return in.b.out.state()
 	}
 	var err error
 	if in.b.posts.remote(l) {
@@ -149,10 +149,13 @@ func (in *interests) confirm() error {
 	} else {
 		err = l.flush()
 	}
-	if err != nil {
-		return fmt.Errorf("nats: %w: %w", backend.ErrUnavailable, err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if l.isDown() {
+		err = l.reason // that is the cause
+	}
+	return fmt.Errorf("nats: %w: %w", backend.ErrUnavailable, err)
 }
 
 // add asks for class of filter and returns what is new of it.

@@ -139,10 +139,15 @@ func (l *link) flush() error {
 	return l.refusal()
 }
 
-// refusal ends the link if the server has refused a subscription, and returns
-// its error. What was refused is known before the answer to a flush.
+// refusal returns why the link can not be relied on after a round trip: it is
+// down, or the server has refused a subscription, which ends it. What was
+// refused is known before the answer comes.
 func (l *link) refusal() error {
+	// First the library's error: one that ended the link has replaced it.
 	err := l.nc.LastError()
+	if l.isDown() {
+		return l.reason
+	}
 	if err == nil || !refused(err) {
 		return nil
 	}

@@ -165,6 +165,7 @@ func (b *Backend) rejoin(ctx context.Context) *link {
 			b.leave(l, err)
 		}
 		b.out.detach(err)
+		b.log.Debug("bus not connected yet", "err", err)
 	}
 }
 

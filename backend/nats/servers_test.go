@@ -179,8 +179,8 @@ func (s *server) signal(t *testing.T, sig syscall.Signal) {
 	}
 }
 
-// service is one server or a cluster of them, each behind a proxy: what a
-// gateway connects to.
+// service is one server or a cluster of them, each behind a proxy if there are
+// any: what a gateway connects to. Proxies know nothing of TLS.
 type service struct {
 	servers []*server
 	proxies []*proxy
@@ -207,7 +207,13 @@ func startService(t *testing.T, path string, n int, args ...string) *service {
 	return s
 }
 
-func (s *service) url(i int) string { return "nats://" + s.proxies[i%len(s.proxies)].address() }
+// url is where gateway i connects.
+func (s *service) url(i int) string {
+	if len(s.proxies) == 0 {
+		return "nats://" + s.servers[i%len(s.servers)].address
+	}
+	return "nats://" + s.proxies[i%len(s.proxies)].address()
+}
 
 // Service is what the suites break: all its servers at once.
 
