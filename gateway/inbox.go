@@ -100,6 +100,7 @@ func (c *conn) startPump() { go c.pump(context.Background()) }
 // window and its socket take. Who acknowledges, or empties the socket, calls
 // it again. One goroutine at a time is in it.
 func (c *conn) pump(ctx context.Context) {
+	defer c.recovered() // it is often in a goroutine of its own
 	c.mu.Lock()
 	if c.pumping {
 		c.repump = true

@@ -316,6 +316,32 @@ func TestPanicOfStore(t *testing.T) {
 	}
 }
 
+// TestPanicOfPump: the same holds for what goes on behind the packets of a
+// client: its inbox and its retained messages are read in other goroutines.
+func TestPanicOfPump(t *testing.T) {
+	t.Parallel()
+	cl := newCluster(t, 2)
+	g := cl.nodes[0]
+	good := join(t, g, "good")
+	c := join(t, g, "c", durable(1000))
+	c.subscribe(1, "a")
+	cl.stores[0].fault(func(call string) error {
+		if call == "Fetch" {
+			panic("the store has a fault")
+		}
+		return nil
+	})
+	handler{g}.HandleGap(errors.New("too slow"))
+	c.expect("DISCONNECT 0x80", "closed")
+	cl.stores[0].mend()
+	good.ping()
+	eventually(t, "the session is released", func() bool { return g.clients.get("c") == nil })
+	rejoin(t, g, "c").subscribe(1, "b")
+	if n := g.Stats().Panics; n != 1 {
+		t.Errorf("%d panics are counted", n)
+	}
+}
+
 // TestPublishOfProgram: messages of the embedding program take the same way as
 // those of clients; with QoS 1 they are stored when Publish returns.
 func TestPublishOfProgram(t *testing.T) {
