@@ -29,7 +29,7 @@ run: build ## serve MQTT on 127.0.0.1:1883, WebSocket on :8083/mqtt, health and 
 test: unit e2e ## all tests
 
 .PHONY: unit
-unit: ## the tests of the module, with the race detector
+unit: clients ## the tests of the module, with the race detector
 	$(GO) test -race -shuffle=on -count=1 -parallel 16 ./...
 
 .PHONY: e2e
@@ -37,7 +37,7 @@ e2e: clients ## the built gateway against real clients
 	cd e2e && E2E_RACE=1 $(GO) test -count=1 ./...
 
 .PHONY: clients
-clients: ## install the clients that e2e needs (Debian, as root)
+clients: ## install the clients and servers that the tests need (Debian, as root)
 	@if [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ]; then e2e/install.sh; \
 	else echo "not root on Debian: what is missing of e2e/install.sh is skipped"; fi
 

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs the clients that the end-to-end tests use: the Mosquitto commands, Paho
-# for Python, Chromium and Node from Debian, MQTT.js from npm. Says nothing and takes
-# a moment where all is there. Without apt-get or root it names what is missing.
+# Installs what the tests use: the Mosquitto commands, Paho for Python, Chromium,
+# Node and the NATS and Redis servers from Debian, MQTT.js from npm. Says nothing
+# and takes a moment where all is there. Without apt-get or root it names what is
+# missing.
 set -eu
 cd "$(dirname "$0")"
 
@@ -15,13 +16,22 @@ done
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || need chromium
 command -v node >/dev/null || need nodejs
 command -v npm >/dev/null || need npm
+command -v nats-server >/dev/null || need nats-server
+command -v redis-server >/dev/null || need redis-server
 
 if [ -n "$packages" ]; then
 	if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
-		echo "install for the end-to-end tests (names of Debian):$packages" >&2
+		echo "install for the tests (names of Debian):$packages" >&2
 		exit 1
 	fi
 	export DEBIAN_FRONTEND=noninteractive
+	# The tests start servers of their own: Debian's are not to run as services.
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e "$policy" ]; then
+		printf '#!/bin/sh\nexit 101\n' >"$policy"
+		chmod +x "$policy"
+		trap 'rm -f "$policy"' EXIT
+	fi
 	apt-get -qq update
 	# shellcheck disable=SC2086 # several words
 	apt-get -qq install --no-install-recommends $packages
