@@ -156,6 +156,7 @@ func (s *Outbound) Fetched(seq uint64) {
 	if seq >= s.next {
 		s.skipTo(seq + 1)
 	}
+	s.stash = slices.DeleteFunc(s.stash, func(e backend.Entry) bool { return e.Seq < s.next }) // it was fetched
 	if s.next > s.last {
 		s.missed = false
 	}
