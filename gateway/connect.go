@@ -340,6 +340,7 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 	c.mu.Unlock()
 	if !ok {
 		c.end(protocol.SessionTakenOver, "session was taken over")
+		c.unexpress(subs)
 		return false
 	}
 	if replaced != nil {
