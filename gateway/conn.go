@@ -28,7 +28,7 @@ type conn struct {
 	client   Client          // complete and constant once connected
 	lease    backend.Lease
 	open     bool // a session was opened under lease
-	counted  bool // as a durable session that is connected
+	counted  bool // as connected, and observers were told
 	durable  bool // the session has an inbox
 	v5       bool
 	problems bool // the client wants reason strings [MQTT-3.1.2-29]
@@ -232,7 +232,6 @@ const lingerTime = time.Second
 // finish lets go of everything. It runs in the reader's goroutine, last.
 func (c *conn) finish(ctx context.Context) {
 	c.mu.Lock()
-	wasUp := c.up
 	c.ended, c.up = true, false
 	code, text := c.endCode, c.endText
 	c.mu.Unlock()
@@ -242,7 +241,7 @@ func (c *conn) finish(ctx context.Context) {
 	if c.open {
 		c.detach(ctx)
 	}
-	if wasUp {
+	if c.counted {
 		if c.hasGoodbye {
 			code, text = c.goodbye, "client disconnected"
 		}
@@ -291,7 +290,7 @@ func (c *conn) detach(ctx context.Context) {
 	progress, changed := c.out.Progress()
 	c.mu.Unlock()
 	c.g.stats.inboundInFlight.Add(-int64(c.inflight))
-	if c.counted {
+	if c.counted && c.durable {
 		c.g.stats.sessions.Add(-1)
 	}
 	if changed {

@@ -341,6 +341,7 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 	if !ok {
 		c.end(protocol.SessionTakenOver, "session was taken over")
 		c.unexpress(subs)
+		c.refused(protocol.SessionTakenOver, "session was taken over")
 		return false
 	}
 	if replaced != nil {
@@ -349,8 +350,8 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 	c.enroll(subs)
 	c.willless = false
 	c.flush()
+	c.counted = true
 	if c.durable {
-		c.counted = true
 		c.g.stats.sessions.Add(1)
 	}
 	c.g.stats.connects[protocol.Success].Add(1)
