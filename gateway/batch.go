@@ -22,7 +22,7 @@ type batch struct {
 	packet protocol.Publish
 	pubs   []pub
 	forget []uint16 // QoS 2 identifiers to forget before their PUBCOMP
-	pubrel []uint16 // to send when their entries are stored as released
+	pubrel []pubrel // to send when the entries are stored as released
 	acked  bool     // deliveries were acknowledged
 	// patient: what is sent was measured before, and is not dropped for a
 	// full socket.
@@ -41,6 +41,12 @@ type batch struct {
 	// What the batch did, by QoS and in payload bytes.
 	sent, byQoS              [3]uint64
 	sentBytes, receivedBytes uint64
+}
+
+// pubrel is a PUBREL that waits for the store, or behind one that does.
+type pubrel struct {
+	packet uint16
+	code   protocol.ReasonCode
 }
 
 // pub is one message on its way.
@@ -277,10 +283,10 @@ func (b *batch) ack(ctx context.Context, a *protocol.Ack) error {
 		return c.out.Pubcomp(a.PacketID)
 	}
 	do, code, err := c.out.Pubrec(a.PacketID, a.Code >= protocol.UnspecifiedError)
-	switch do {
-	case session.Release:
-		b.pubrel = append(b.pubrel, a.PacketID)
-	case session.Answer:
+	switch {
+	case do == session.Release, do == session.Answer && len(b.pubrel) > 0:
+		b.pubrel = append(b.pubrel, pubrel{a.PacketID, code}) // in order [MQTT-4.6.0-4]
+	case do == session.Answer:
 		c.ackLocked(protocol.PUBREL, a.PacketID, code) // [MQTT-4.3.3-4]
 	}
 	return err
@@ -343,8 +349,8 @@ func (b *batch) progress(ctx context.Context) error {
 		}
 	}
 	c.mu.Lock()
-	for _, id := range b.pubrel {
-		c.ackLocked(protocol.PUBREL, id, protocol.Success)
+	for _, r := range b.pubrel {
+		c.ackLocked(protocol.PUBREL, r.packet, r.code)
 	}
 	c.mu.Unlock()
 	b.pubrel = b.pubrel[:0]

@@ -52,6 +52,7 @@ type Gateway struct {
 	cancel     context.CancelFunc
 	background sync.WaitGroup
 	serving    sync.WaitGroup // connections
+	over       chan struct{}  // closed when Shutdown is done
 
 	// trouble holds the parts that are not ready, by name.
 	trouble sync.Map
@@ -80,6 +81,7 @@ func New(o Options) (*Gateway, error) {
 		bus:   o.Backend,
 		tree:  topictree.New[*conn, subscription](),
 		conns: make(map[*conn]struct{}),
+		over:  make(chan struct{}),
 	}
 	if o.Authenticator == nil {
 		g.opt.Authenticator = allowAll{}
@@ -207,8 +209,12 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		if st == stateNew {
 			return ErrStopped
 		}
-		g.background.Wait()
-		return nil
+		select {
+		case <-g.over:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	g.state = stateDraining
 	g.mu.Unlock()
@@ -239,6 +245,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	storeErr := g.store.Leave(leave, g.opt.ID)
 	g.mu.Lock()
 	g.state = stateStopped
+	close(g.over)
 	g.mu.Unlock()
 	g.observe(Event{Kind: EventStopped})
 	return errors.Join(busErr, storeErr)

@@ -10,7 +10,8 @@ import (
 
 // send stores, routes and acknowledges the publishes of the batch:
 //
-//  1. QoS 0 publishes are delivered at once: they never wait for the store.
+//  1. QoS 0 publishes are delivered at once, here and on other gateways: they
+//     never wait for the store.
 //  2. Retained ones are stored.
 //  3. QoS 1 and 2 publishes are appended to the inboxes that match. Until that
 //     has succeeded, nothing is acknowledged.
@@ -20,6 +21,7 @@ import (
 func (b *batch) send(ctx context.Context) error {
 	b.collect()
 	b.deliver(func(u *pub) bool { return u.msg.QoS == 0 })
+	b.forwardLive(ctx)
 	if len(b.touched) > 0 && (len(b.msgs) > 0 || len(b.retain) > 0) {
 		b.flush()
 	}
@@ -197,34 +199,50 @@ func (g *Gateway) alone() bool {
 	return ok && s.Alone()
 }
 
-// forward gives the messages to the other gateways. A QoS 0 message that the
-// bus does not take is lost, which is counted; one that is to be acknowledged
-// waits for the bus.
-func (b *batch) forward(ctx context.Context) error {
+// forwardLive gives the QoS 0 messages to the other gateways. One that the bus
+// does not take is lost, which is counted.
+func (b *batch) forwardLive(ctx context.Context) {
 	for i := range b.pubs {
 		u := &b.pubs[i]
-		if u.done {
+		if u.done || u.msg.QoS > 0 {
 			continue
 		}
-		err := b.g.bus.Publish(ctx, &u.msg)
-		switch {
+		switch err := b.g.bus.Publish(ctx, &u.msg); {
 		case err == nil:
 		case errors.Is(err, backend.ErrTooLarge):
 			b.g.drop(DropTooLarge, nil, &u.msg, 1)
-			if u.ack == 0 {
-				continue
-			}
-			if !b.c.v5 { // MQTT 3 has no acknowledgement that says no
-				return &protocol.Error{Code: protocol.PacketTooLarge, Detail: "message is too large for the bus"}
-			}
-			u.code = protocol.PacketTooLarge
-		case u.msg.QoS == 0:
-			b.g.drop(DropBus, nil, &u.msg, 1)
 		default:
-			err := b.hold(ctx, func(ctx context.Context) error { return b.g.bus.Publish(ctx, &u.msg) })
+			b.g.drop(DropBus, nil, &u.msg, 1)
+		}
+	}
+}
+
+// forward gives the messages that are to be acknowledged to the other gateways,
+// and waits for the bus as it does for the store.
+func (b *batch) forward(ctx context.Context) error {
+	for i := range b.pubs {
+		u := &b.pubs[i]
+		if u.done || u.msg.QoS == 0 {
+			continue
+		}
+		err := b.g.bus.Publish(ctx, &u.msg)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, backend.ErrTooLarge) {
+			err = b.hold(ctx, func(ctx context.Context) error { return b.g.bus.Publish(ctx, &u.msg) })
 			if err != nil {
 				return err
 			}
+			continue
+		}
+		b.g.drop(DropTooLarge, nil, &u.msg, 1)
+		switch {
+		case u.ack == 0:
+		case b.c.v5:
+			u.code = protocol.PacketTooLarge
+		default: // MQTT 3 has no acknowledgement that says no
+			return &protocol.Error{Code: protocol.PacketTooLarge, Detail: "message is too large for the bus"}
 		}
 	}
 	return nil

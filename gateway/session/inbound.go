@@ -45,8 +45,10 @@ type Inbound struct {
 	// aliases holds the topic of each alias, from 1; nil is unknown. It lasts
 	// as long as the connection [MQTT-3.3.2-7].
 	aliases [][]byte
-	// received are the QoS 2 packet identifiers taken and not yet released.
-	received idSet
+	// received are the QoS 2 packet identifiers taken and not yet released,
+	// earlier those of them that an earlier connection took: they do not count
+	// for the receive maximum of this one (MQTT 5 §4.9).
+	received, earlier idSet
 	// unacked counts QoS 1 publishes taken and not yet acknowledged.
 	unacked int
 	// generations counts the releases of each packet identifier of a durable
@@ -74,6 +76,7 @@ func NewInbound(r Rules, o *backend.Opened) Inbound {
 	}
 	for id := range o.Received {
 		s.received.add(id)
+		s.earlier.add(id)
 	}
 	if n := len(o.Received) + len(o.Generations); n > 0 {
 		s.generations = make(map[uint16]uint32, n)
@@ -116,7 +119,7 @@ func (s *Inbound) Publish(p *protocol.Publish) (Do, error) {
 		}
 		s.received.add(p.PacketID)
 	}
-	if p.QoS > 0 && s.rules.Version == protocol.V5 && s.unacked+s.received.len() > int(s.rules.ReceiveMaximum) {
+	if p.QoS > 0 && s.rules.Version == protocol.V5 && s.unacked+s.received.len()-s.earlier.len() > int(s.rules.ReceiveMaximum) {
 		// [MQTT-3.3.4-9] is broken by the client.
 		return Ignore, &protocol.Error{Code: protocol.ReceiveMaximumExceeded, Detail: "more publishes under way than the receive maximum"}
 	}
@@ -185,6 +188,7 @@ func (s *Inbound) Pubrel(packet uint16) (Do, protocol.ReasonCode) {
 		return Answer, protocol.PacketIdentifierNotFound
 	}
 	s.received.remove(packet)
+	s.earlier.remove(packet)
 	if !s.durable {
 		return Answer, protocol.Success
 	}
