@@ -38,6 +38,7 @@ func (g *Gateway) keepLease(ctx context.Context) {
 func (g *Gateway) leaseLost(ctx context.Context) {
 	g.stats.leaseLost.Add(1)
 	g.setTrouble("lease", errors.New("lost; connections are dropped"))
+	g.clients.overtakeAll()
 	all := g.clients.all()
 	g.log.Warn("lease lost, dropping all connections", "clients", len(all))
 	for _, c := range all {

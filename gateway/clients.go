@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"hash/maphash"
+	"math"
 	"slices"
 	"sync"
 
@@ -103,6 +104,23 @@ func (r *clients) overtake(id backend.ClientID, epoch uint64) *conn {
 		return c
 	}
 	return nil
+}
+
+// overtakeAll tells every connection that is about to be one that its lease, if
+// it has one yet, has ended with the gateway's.
+func (r *clients) overtakeAll() {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.RLock()
+		for _, coming := range s.coming {
+			for _, c := range coming {
+				c.mu.Lock()
+				c.overtaken = math.MaxUint64
+				c.mu.Unlock()
+			}
+		}
+		s.RUnlock()
+	}
 }
 
 // some returns the connections of one shard.
