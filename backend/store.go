@@ -27,7 +27,8 @@ type Nodes interface {
 
 	// Renew extends the lease by the ttl of Join. It returns [ErrFenced] if
 	// the lease had ended: the node's sessions may have been given away, so
-	// the gateway drops all its connections and joins under a new NodeID.
+	// the gateway drops all its connections and joins anew, under another
+	// NodeID or, after Leave, under the same.
 	Renew(ctx context.Context, id NodeID) error
 
 	// Leave ends the lease. Sessions that are still attached are detached

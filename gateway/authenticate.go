@@ -146,6 +146,7 @@ func (c *conn) awaitAuth(method string) ([]byte, error) {
 	var data []byte
 	err := errGone
 	look := func(b []byte) bool {
+		c.g.stats.bytesReceived.Add(uint64(len(b)))
 		c.held = append(c.held, b...)
 		h, size, fault := protocol.ParseHeader(c.held, protocol.V5, c.g.opt.Limits.ConnectPacketSize)
 		if fault != nil {
@@ -156,6 +157,8 @@ func (c *conn) awaitAuth(method string) ([]byte, error) {
 			return true
 		}
 		body := c.held[size : size+h.Length]
+		c.g.stats.packetsReceived[h.Type].Add(1)
+		c.g.observePacket(EventPacketReceived, c, h.Type)
 		switch h.Type {
 		case protocol.AUTH:
 			var a protocol.Auth

@@ -66,8 +66,10 @@ type conn struct {
 	repump  bool // it is to look again
 	resync  bool // the inbox is to be read, whatever is known of it
 	polling bool // a timer is set that looks for lost mail
-	touched uint64
-	gone    chan struct{} // closed by finish, made by whoever waits
+	// retrying: a timer is set for a store that did not answer a pump.
+	retrying bool
+	touched  uint64
+	gone     chan struct{} // closed by finish, made by whoever waits
 	// overtaken is the newest epoch that was given out for the client while
 	// this connection was opening its session.
 	overtaken uint64
@@ -183,6 +185,10 @@ func (c *conn) fail(err error) {
 	case errors.Is(err, backend.ErrFenced):
 		c.g.stats.fenced.Add(1)
 		c.end(protocol.SessionTakenOver, "session was taken over")
+	case errors.Is(err, backend.ErrTooLarge):
+		c.end(protocol.PacketTooLarge, "message is too large for the store")
+	case errors.Is(err, backend.ErrFull):
+		c.end(protocol.QuotaExceeded, "a limit of the store is reached")
 	case errors.Is(err, backend.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		c.end(protocol.ServerBusy, "store is not available")
 	default:
@@ -310,5 +316,28 @@ func (c *conn) detach(ctx context.Context) {
 	if len(left) > 0 {
 		c.g.requeue(ctx, c.client.ID, left)
 	}
-	c.g.carryOut(ctx, due)
+	c.g.carryOut(ctx, c.stillPermitted(ctx, due))
+}
+
+// stillPermitted drops the will of this client if it may not be published any
+// more (asked at CONNECT too).
+func (c *conn) stillPermitted(ctx context.Context, due []backend.Chore) []backend.Chore {
+	if c.g.opt.Authorizer == nil {
+		return due
+	}
+	kept := due[:0:0]
+	for _, ch := range due {
+		if ch.Kind == backend.ChoreWill && ch.Client == c.client.ID {
+			a := Access{Action: Publish, Topic: ch.Will.Topic, QoS: ch.Will.QoS, Retain: ch.Will.Retain}
+			if c.g.authorize(ctx, &c.client, a) != nil {
+				c.g.drop(DropDenied, &c.client, ch.Will, 1)
+				sctx, cancel := c.g.storeContext(ctx)
+				c.g.storeFailed(c.g.store.Finish(sctx, []backend.Chore{ch}))
+				cancel()
+				continue
+			}
+		}
+		kept = append(kept, ch)
+	}
+	return kept
 }

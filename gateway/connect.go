@@ -97,6 +97,7 @@ func (c *conn) readConnect() (*protocol.Connect, bool) {
 	var fault error
 	got := false
 	c.readAll(func(b []byte) bool {
+		c.g.stats.bytesReceived.Add(uint64(len(b)))
 		c.held = append(c.held, b...)
 		h, size, err := protocol.ParseHeader(c.held, 0, c.g.opt.Limits.ConnectPacketSize)
 		switch {
@@ -261,6 +262,14 @@ func (c *conn) openSession(ctx context.Context, p *protocol.Connect, will *backe
 	if old := c.g.clients.get(c.client.ID); old != nil {
 		if old.client.Principal != c.client.Principal {
 			return nil, c.refuse(protocol.NotAuthorized, "session belongs to another identity")
+		}
+		// A store that does not answer must not cost the old connection.
+		sctx, cancel := c.g.storeContext(ctx)
+		err := c.g.store.Renew(sctx, c.g.opt.ID)
+		cancel()
+		if err != nil {
+			c.g.storeFailed(err)
+			return nil, c.refuse(protocol.ServerUnavailable, "store is not available")
 		}
 		select {
 		case <-old.kick():

@@ -48,32 +48,35 @@ func (b *batch) deliverRun(r *route, run []pub) {
 		if t == nil {
 			continue
 		}
-		c := t.c
-		c.mu.Lock()
-		if !c.up || c.ended {
-			c.mu.Unlock()
-			continue
-		}
-		v := versionIndex(c.v5)
-		if plain && t.simple {
-			if !whole[v].made {
-				whole[v] = b.encodeRun(run, c.v5)
-			}
-			if c.maxPacket == 0 || whole[v].largest <= c.maxPacket {
-				b.appendRun(c, &whole[v], run, payload)
-				c.mu.Unlock()
-				continue
-			}
-		}
-		for k := range run {
-			b.live(t, &run[k])
-		}
-		early := len(c.box.buf) >= flushEarly
-		c.mu.Unlock()
-		if early {
-			c.flush()
+		if b.deliverTo(t, run, plain, payload, &whole) {
+			t.c.flush()
 		}
 	}
+}
+
+// deliverTo delivers a run to one connection and reports whether its outbox is
+// to be flushed before the batch is done.
+func (b *batch) deliverTo(t *target, run []pub, plain bool, payload int, whole *[2]runBytes) (early bool) {
+	c := t.c
+	c.mu.Lock()
+	defer c.mu.Unlock() // whatever happens: others deliver to it too
+	if !c.up || c.ended {
+		return false
+	}
+	if plain && t.simple {
+		w := &whole[versionIndex(c.v5)]
+		if !w.made {
+			*w = b.encodeRun(run, c.v5)
+		}
+		if c.maxPacket == 0 || w.largest <= c.maxPacket {
+			b.appendRun(c, w, run, payload)
+			return false
+		}
+	}
+	for k := range run {
+		b.live(t, &run[k])
+	}
+	return len(c.box.buf) >= flushEarly
 }
 
 func versionIndex(v5 bool) int {
@@ -276,7 +279,7 @@ func identifierAt(packet []byte) int {
 
 // queue keeps a message for an ephemeral session whose window is full.
 func (b *batch) queue(c *conn, e backend.Entry) {
-	if !c.out.Push(e, c.g.opt.Limits.OutboxMessages) {
+	if lim := &c.g.opt.Limits; !c.out.Push(e, lim.OutboxMessages, lim.OutboxBytes) {
 		c.g.drop(DropQueueFull, &c.client, e.Message, 1)
 		return
 	}

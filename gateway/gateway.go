@@ -306,13 +306,19 @@ func (g *Gateway) ServeConn(ctx context.Context, nc net.Conn, listener string) e
 	return nil
 }
 
+// errTooMany: not even a refusal is given to a connection.
+var errTooMany = errors.New("gateway: too many connections")
+
 // newConn registers a connection, unless the gateway is not running or has
-// too many.
+// twice as many as it may. Those beyond the limit are told so in CONNACK.
 func (g *Gateway) newConn(nc net.Conn, listener string) (*conn, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.state != stateRunning {
 		return nil, ErrStopped
+	}
+	if len(g.conns) >= 2*g.opt.Limits.Connections {
+		return nil, errTooMany
 	}
 	c := newConn(g, nc, listener)
 	g.conns[c] = struct{}{}

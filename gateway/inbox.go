@@ -151,14 +151,9 @@ func (c *conn) pumpOnce(ctx context.Context, b *batch) bool {
 		c.mu.Unlock()
 		return !full
 	}
-	for c.out.Queued() > 0 && c.box.size() <= c.g.opt.Limits.OutboxBytes/2 {
-		e, ok := c.out.Pop()
-		if !ok {
-			break
-		}
-		c.g.stats.queued.Add(-1)
-		b.release(c, &e)
-	}
+	c.mu.Unlock()
+	b.sendQueue(c)
+	c.mu.Lock()
 	room := c.out.Room()
 	switch {
 	case (c.resync || c.out.Missed()) && room > 0:
@@ -173,6 +168,21 @@ func (c *conn) pumpOnce(ctx context.Context, b *batch) bool {
 	more := c.out.Queued() > 0 && room > 0
 	c.mu.Unlock()
 	return more
+}
+
+// sendQueue sends what waits in the queue of an ephemeral session, as far as
+// window and socket allow.
+func (b *batch) sendQueue(c *conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.ended && c.out.Queued() > 0 && c.box.size() <= c.g.opt.Limits.OutboxBytes/2 {
+		e, ok := c.out.Pop()
+		if !ok {
+			return
+		}
+		c.g.stats.queued.Add(-1)
+		b.release(c, &e)
+	}
 }
 
 // fetch reads a page of the inbox and sends it.
@@ -218,7 +228,17 @@ func (c *conn) pumpFailed(err error) bool {
 		c.fail(err)
 		return false
 	}
-	time.AfterFunc(retryPump, c.startPump)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.retrying {
+		c.retrying = true
+		time.AfterFunc(retryPump, func() {
+			c.mu.Lock()
+			c.retrying = false
+			c.mu.Unlock()
+			c.pump(context.Background())
+		})
+	}
 	return false
 }
 

@@ -102,11 +102,19 @@ func (b *batch) retainOneByOne(ctx context.Context) error {
 		if u.done || !u.msg.Retain {
 			continue
 		}
-		err := b.hold(ctx, func(ctx context.Context) error {
-			return b.g.store.Retain(ctx, []*backend.Message{&u.msg})
-		})
+		one := func(ctx context.Context) error { return b.g.store.Retain(ctx, []*backend.Message{&u.msg}) }
+		var err error
+		if u.ack == 0 {
+			sctx, cancel := b.g.storeContext(ctx)
+			err = b.g.storeFailed(one(sctx))
+			cancel()
+		} else {
+			err = b.hold(ctx, one)
+		}
 		switch {
 		case err == nil:
+		case u.ack == 0 && !errors.Is(err, backend.ErrFull) && !errors.Is(err, backend.ErrTooLarge):
+			b.g.log.Warn("retained message of QoS 0 was not stored", "err", err)
 		case !errors.Is(err, backend.ErrFull) && !errors.Is(err, backend.ErrTooLarge):
 			return err
 		default:
@@ -334,6 +342,12 @@ func (b *batch) hand(ctx context.Context, client backend.ClientID, epoch uint64,
 func (g *Gateway) Publish(ctx context.Context, m *backend.Message) error {
 	if err := protocol.ValidTopicName(m.Topic); err != nil {
 		return err
+	}
+	g.mu.Lock()
+	st := g.state
+	g.mu.Unlock()
+	if st == stateNew || st == stateStopped {
+		return ErrStopped
 	}
 	b := newBatch(g, nil)
 	defer b.free()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -88,14 +89,20 @@ func (c *conn) replay(ctx context.Context, b *batch, t task, n int) bool {
 	if n := c.fitting(entries); n < len(entries) {
 		entries, after, more = entries[:n], entries[n-1].Message.Topic, true
 	}
-	if c.durable && t.sub.QoS > 0 {
-		if err := c.enqueue(sctx, entries); err != nil {
+	if c.durable {
+		// What is in the inbox is not read again, even if the connection ends
+		// here.
+		err := c.enqueue(sctx, entries)
+		if err == nil {
+			err = c.g.store.Replayed(sctx, c.lease, t.sub.Filter, after, !more)
+		}
+		if err != nil {
 			return c.pumpFailed(err)
 		}
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.ended {
-		c.mu.Unlock()
 		return false
 	}
 	b.patient = true
@@ -107,12 +114,6 @@ func (c *conn) replay(ctx context.Context, b *batch, t task, n int) bool {
 	if i := slices.Index(c.tasks, t); i >= 0 {
 		if c.tasks[i].after = after; !more {
 			c.tasks = slices.Delete(c.tasks, i, i+1)
-		}
-	}
-	c.mu.Unlock()
-	if c.durable {
-		if err := c.g.store.Replayed(sctx, c.lease, t.sub.Filter, after, !more); err != nil {
-			return c.pumpFailed(err)
 		}
 	}
 	return true
@@ -194,7 +195,7 @@ func (b *batch) entryLocked(c *conn, e *backend.Entry) {
 		b.release(c, e)
 	default:
 		// It was read from where it waited, so it may not be dropped now.
-		c.out.Push(*e, c.out.Queued()+1)
+		c.out.Push(*e, math.MaxInt, math.MaxInt)
 		c.g.stats.queued.Add(1)
 	}
 }

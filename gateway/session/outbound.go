@@ -46,6 +46,7 @@ type Outbound struct {
 	stash []backend.Entry
 	queue []backend.Entry
 	head  int // of queue
+	bytes int // of the messages in queue
 
 	// kept are unacknowledged deliveries of shared subscriptions of an
 	// ephemeral session: another member gets them when this one goes.
@@ -162,13 +163,15 @@ func (s *Outbound) Fetched(seq uint64) {
 	}
 }
 
-// Push keeps a message for an ephemeral session whose window is full, unless
-// limit of them wait already.
-func (s *Outbound) Push(e backend.Entry, limit int) bool {
-	if s.Queued() >= limit {
+// Push keeps a message for an ephemeral session whose window is full, unless as
+// many wait already, or as many bytes. One message always fits.
+func (s *Outbound) Push(e backend.Entry, messages, bytes int) bool {
+	size := e.Message.Size()
+	if n := s.Queued(); n >= messages || n > 0 && s.bytes+size > bytes {
 		return false
 	}
 	s.queue = append(s.queue, e)
+	s.bytes += size
 	return true
 }
 
@@ -181,6 +184,7 @@ func (s *Outbound) Pop() (backend.Entry, bool) {
 		return backend.Entry{}, false
 	}
 	e := s.queue[s.head]
+	s.bytes -= e.Message.Size()
 	s.queue[s.head] = backend.Entry{}
 	s.head++
 	switch {

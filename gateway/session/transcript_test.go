@@ -147,7 +147,7 @@ func (p *player) command(words []string) []string {
 		e := p.entry(a)
 		if p.out.Room() > 0 && p.out.Queued() == 0 {
 			p.send(&e)
-		} else if p.out.Push(e, a.num("limit", 10)) {
+		} else if p.out.Push(e, a.num("limit", 10), a.num("bytes", 1000)) {
 			p.say("queued")
 		} else {
 			p.say("dropped")
@@ -243,7 +243,10 @@ func (p *player) publish(a args, id uint16) {
 }
 
 func (p *player) entry(a args) backend.Entry {
-	return backend.Entry{Seq: uint64(a.num("seq", 0)), QoS: byte(a.num("qos", 1)), Share: a["share"]}
+	return backend.Entry{
+		Seq: uint64(a.num("seq", 0)), QoS: byte(a.num("qos", 1)), Share: a["share"],
+		Message: &backend.Message{Payload: make([]byte, a.num("size", 1))},
+	}
 }
 
 func (p *player) send(e *backend.Entry) {
