@@ -1,0 +1,282 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/sluice-mqtt/sluice/backend"
+)
+
+// Open implements [backend.Sessions].
+func (s *Store) Open(ctx context.Context, r backend.OpenRequest) (*backend.Opened, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	n := s.node(r.Node)
+	if n == nil {
+		return nil, errFenced
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	o, err := s.open(ctx, n, r)
+	if errors.Is(err, backend.ErrNotOwner) {
+		return nil, err
+	}
+	return o, s.failed("open", err)
+}
+
+func (s *Store) open(ctx context.Context, n *node, r backend.OpenRequest) (*backend.Opened, error) {
+	ticket, at, owner, err := s.approach(ctx, n, r.Client)
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.claim(ctx, n, r, ticket, at, owner)
+	if err != nil && !errors.Is(err, backend.ErrFenced) && !errors.Is(err, backend.ErrNotOwner) {
+		// The connection is refused, though it may own the session.
+		s.unfinished.add(r.Client, farewell{lease: backend.Lease{Client: r.Client, Node: n.ID}, ticket: ticket})
+	}
+	return o, err
+}
+
+func (s *Store) claim(ctx context.Context, n *node, r backend.OpenRequest, ticket string, at seat, owner backend.NodeID) (*backend.Opened, error) {
+	lost, err := s.deadOwner(ctx, owner, r.Node)
+	if err != nil {
+		return nil, err
+	}
+	args := claimArgs(n, ticket, r, lost, s.epochs.Load()+1)
+	outcomes, codes, err := s.whole(ctx, claimScript, []backend.ClientID{r.Client}, []seat{at}, func(int) []any { return args })
+	if err != nil {
+		return nil, err
+	}
+	switch codes[0] {
+	case answerFenced:
+		return nil, errFenced
+	case answerNotOwner:
+		return nil, fmt.Errorf("redis: %w", backend.ErrNotOwner)
+	}
+	return s.opened(ctx, n, r, outcomes[0])
+}
+
+// approach notes the client at the gateway and looks where its session is.
+func (s *Store) approach(ctx context.Context, n *node, c backend.ClientID) (ticket string, at seat, owner backend.NodeID, err error) {
+	enlist, ticket := s.enlist(n, c)
+	if err := s.run(ctx, enlist); err != nil {
+		return "", noSeat, "", err
+	}
+	if enlist.reply.int(0) == 0 {
+		return "", noSeat, "", errFenced
+	}
+	at, owner, err = s.look(ctx, c)
+	return ticket, at, owner, err
+}
+
+// dead is a gateway whose lease has ended, and when, in ms; the zero value is
+// none.
+type dead struct {
+	id backend.NodeID
+	at int64
+}
+
+// deadOwner tells whether the owner of a session is dead. Until somebody has
+// reaped it the session does not know.
+func (s *Store) deadOwner(ctx context.Context, owner, asks backend.NodeID) (dead, error) {
+	if owner == "" || owner == asks {
+		return dead{}, nil
+	}
+	p := s.client.Pipeline()
+	clock := p.Time(ctx)
+	score := p.ZScore(ctx, s.keys.nodes(), string(owner))
+	if _, err := p.Exec(ctx); err != nil && !errors.Is(err, goredis.Nil) {
+		return dead{}, err
+	}
+	if err := errors.Join(clock.Err()); err != nil {
+		return dead{}, err
+	}
+	now := clock.Val().UnixMilli()
+	switch ends, err := score.Result(); {
+	case errors.Is(err, goredis.Nil):
+		return dead{owner, now}, nil
+	case err != nil:
+		return dead{}, err
+	case int64(ends) <= now:
+		return dead{owner, int64(ends)}, nil
+	}
+	return dead{}, nil
+}
+
+// claimArgs are the arguments of the claim script behind the seat.
+func claimArgs(n *node, ticket string, r backend.OpenRequest, lost dead, least uint64) []any {
+	has, message, delay, expiry := 0, []byte(nil), uint32(0), ""
+	if w := r.Will; w != nil {
+		has, message, delay = 1, backend.AppendMessage(nil, w.Message), w.Delay
+		if w.MessageExpiry != nil {
+			expiry = strconv.FormatUint(uint64(*w.MessageExpiry), 10)
+		}
+	}
+	return []any{
+		string(n.ID), n.until.Load(), ticket, r.Principal, flag(r.CleanStart), r.Expiry,
+		has, message, delay, expiry, string(lost.id), lost.at, least,
+	}
+}
+
+func flag(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
+}
+
+// opened does what follows on a claim, and says what was found.
+func (s *Store) opened(ctx context.Context, n *node, r backend.OpenRequest, out *outcome) (*backend.Opened, error) {
+	m := out.more
+	o := &backend.Opened{
+		Present:     m.int(0) == 1,
+		Durable:     m.int(1) == 1,
+		Incarnation: uint64(m.int(2)),
+		Lease:       backend.Lease{Client: r.Client, Node: n.ID, Epoch: uint64(m.int(3))},
+		Base:        uint64(m.int(7)),
+		Last:        uint64(m.int(8)),
+		Sent:        uint64(m.int(9)),
+		Due:         out.due,
+	}
+	raise(&s.epochs, o.Lease.Epoch)
+	if epoch := uint64(m.int(4)); epoch != 0 {
+		o.Previous = backend.Lease{Client: r.Client, Node: backend.NodeID(m.str(5)), Epoch: epoch}
+	}
+	var err error
+	if o.Subscriptions, err = decodeSubscriptions(m.list(13)); err != nil {
+		return nil, err
+	}
+	if o.Replays, err = decodeReplays(m.list(14)); err != nil {
+		return nil, err
+	}
+	if o.Received, o.Generations, err = decodeReceipts(m.list(15)); err != nil {
+		return nil, err
+	}
+	if out.change != nil && !out.change.gone {
+		out.change.node, out.change.epoch = n.ID, o.Lease.Epoch
+	}
+	if err := s.conclude(ctx, true, out); err != nil {
+		return nil, err
+	}
+	if o.Previous.Epoch != 0 && o.Previous.Node != n.ID {
+		if err := s.run(ctx, s.dismiss(o.Previous.Node, r.Client, m.str(6))); err != nil {
+			return nil, err
+		}
+	}
+	if ver := uint64(m.int(11)); ver != 0 {
+		if err := s.assureIndexed(ctx, r.Client, ver); err != nil {
+			return nil, err
+		}
+	}
+	s.seats.set(r.Client, seat{m.str(10), strconv.FormatUint(o.Incarnation, 10)})
+	return o, nil
+}
+
+// assureIndexed makes sure that the index has a session at the version given:
+// the gateway that changed it may have died before it had told anybody.
+func (s *Store) assureIndexed(ctx context.Context, c backend.ClientID, ver uint64) error {
+	if _, has := s.replica.lookUp(c); has >= ver {
+		return nil
+	}
+	if err := s.replica.catchUp(ctx); err != nil {
+		return err
+	}
+	if _, has := s.replica.lookUp(c); has >= ver {
+		return nil
+	}
+	return s.mend(ctx, []backend.ClientID{c})
+}
+
+// Release implements [backend.Sessions].
+func (s *Store) Release(ctx context.Context, l backend.Lease, r backend.ReleaseRequest) ([]backend.Chore, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	due, err := s.release(ctx, l, r)
+	if err != nil && !errors.Is(err, backend.ErrFenced) {
+		s.unfinished.add(l.Client, farewell{lease: l, release: r})
+	}
+	return due, s.failed("release", err)
+}
+
+func (s *Store) release(ctx context.Context, l backend.Lease, r backend.ReleaseRequest) ([]backend.Chore, error) {
+	until, err := s.until(ctx, l.Node)
+	if err != nil {
+		return nil, err
+	}
+	at, err := s.seatOf(ctx, l.Client)
+	if err != nil {
+		return nil, err
+	}
+	expiry := ""
+	if r.Expiry != nil {
+		expiry = strconv.FormatUint(uint64(*r.Expiry), 10)
+	}
+	args := []any{strconv.FormatUint(l.Epoch, 10), string(l.Node), until, flag(r.KeepWill), expiry, r.Sent}
+	outcomes, codes, err := s.whole(ctx, releaseScript, []backend.ClientID{l.Client}, []seat{at}, func(int) []any { return args })
+	if err != nil {
+		return nil, err
+	}
+	if codes[0] == answerFenced {
+		return nil, errFenced
+	}
+	s.seats.forget(l.Client)
+	out := outcomes[0]
+	if err := s.conclude(ctx, true, out); err != nil {
+		return nil, err
+	}
+	return out.due, s.run(ctx, s.dismiss(l.Node, l.Client, out.more.str(0)))
+}
+
+// Destroy implements [backend.Sessions].
+func (s *Store) Destroy(ctx context.Context, c backend.ClientID) (previous backend.Lease, due []backend.Chore, err error) {
+	if err := s.enter(ctx); err != nil {
+		return backend.Lease{}, nil, err
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	previous, due, err = s.destroy(ctx, c)
+	if err != nil {
+		s.unfinished.add(c, farewell{})
+	}
+	return previous, due, s.failed("destroy", err)
+}
+
+func (s *Store) destroy(ctx context.Context, c backend.ClientID) (previous backend.Lease, due []backend.Chore, err error) {
+	at, owner, err := s.look(ctx, c)
+	if err != nil {
+		return backend.Lease{}, nil, err
+	}
+	lost, err := s.deadOwner(ctx, owner, "")
+	if err != nil {
+		return backend.Lease{}, nil, err
+	}
+	// The client comes up even if this gateway dies half way through.
+	clock, err := s.client.Time(ctx).Result()
+	if err != nil {
+		return backend.Lease{}, nil, err
+	}
+	if err := s.run(ctx, s.schedule(c, clock.Add(backend.ChoreClaim).UnixMilli())); err != nil {
+		return backend.Lease{}, nil, err
+	}
+	outcomes, _, err := s.whole(ctx, destroyScript, []backend.ClientID{c}, []seat{at}, func(int) []any { return []any{string(lost.id), lost.at} })
+	if err != nil {
+		return backend.Lease{}, nil, err
+	}
+	out := outcomes[0]
+	if err := s.conclude(ctx, true, out); err != nil {
+		return backend.Lease{}, nil, err
+	}
+	if epoch := uint64(out.more.int(0)); epoch != 0 {
+		previous = backend.Lease{Client: c, Node: backend.NodeID(out.more.str(1)), Epoch: epoch}
+		err = s.run(ctx, s.dismiss(previous.Node, c, out.more.str(2)))
+	}
+	return previous, out.due, err
+}

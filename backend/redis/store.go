@@ -1,0 +1,107 @@
+package redis
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/sluice-mqtt/sluice/backend"
+)
+
+// Store is a [backend.Store] in Redis. A gateway has one of its own.
+type Store struct {
+	options   Options
+	log       *slog.Logger
+	client    goredis.UniversalClient
+	clustered bool
+	keys      keys
+
+	replica *replica
+	writers []*writer
+	nodes   nodes
+	seats   seats
+	held    retainedTotal
+
+	unfinished unfinished
+
+	// epochs is the newest epoch that was seen: the next is newer, even if
+	// the server's clock went back.
+	epochs atomic.Uint64
+
+	closed atomic.Bool
+	done   chan struct{} // closed by Close
+	tailer sync.WaitGroup
+}
+
+var _ backend.Store = (*Store)(nil)
+
+// New returns a Store on the service that o.URL names. It checks that it can
+// keep what it is given: a server that evicts keys, or is too old, is an error
+// that says so. [backend.ErrUnavailable] if it does not answer.
+func New(ctx context.Context, o Options) (*Store, error) {
+	o.setDefaults()
+	a, err := parseURL(o.URL)
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	if a.clustered && o.WaitReplicas > 0 {
+		return nil, errors.New("redis: replicas of a cluster can not be waited for")
+	}
+	s := &Store{
+		options:   o,
+		log:       o.Logger,
+		client:    dial(a, o.PoolSize),
+		clustered: a.clustered,
+		keys:      keys(o.KeyPrefix),
+		done:      make(chan struct{}),
+	}
+	s.replica = newReplica(s)
+	s.nodes.byID = make(map[backend.NodeID]*node)
+	writers := 1
+	if a.clustered {
+		writers = clusterWriters
+	}
+	for range writers {
+		s.writers = append(s.writers, &writer{store: s})
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	if err := s.check(ctx); err != nil {
+		return nil, errors.Join(err, s.client.Close())
+	}
+	s.tailer.Go(s.tail) // ends with Close
+	return s, nil
+}
+
+// Close ends all connections; later calls return ErrClosed. Leases are left to
+// end by themselves: a gateway that wants them to end at once calls Leave
+// before.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	close(s.done)
+	err := s.client.Close()
+	s.tailer.Wait()
+	return err
+}
+
+// bounded gives ctx a deadline if it has none.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, callTimeout)
+}
+
+// newName returns a name that nobody has used before.
+func newName() string { return rand.Text()[:16] }
+
+func milliseconds(d time.Duration) int64 { return d.Milliseconds() }

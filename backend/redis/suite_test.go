@@ -1,0 +1,76 @@
+package redis_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/backend/backendtest"
+	"github.com/sluice-mqtt/sluice/backend/index"
+	"github.com/sluice-mqtt/sluice/backend/redis"
+)
+
+// peered is a Store that knows how another one on the same state is made.
+type peered struct {
+	*redis.Store
+	options redis.Options
+}
+
+// options maps those of the suite.
+func options(t testing.TB, url string, o backendtest.StoreOptions) redis.Options {
+	t.Helper()
+	var strategy index.Strategy
+	if o.Share != "" {
+		if err := strategy.UnmarshalText([]byte(o.Share)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return redis.Options{
+		URL:              url,
+		KeyPrefix:        freshPrefix(),
+		Logger:           slog.New(slog.NewTextHandler(t.Output(), nil)),
+		InboxMessages:    o.InboxMessages,
+		InboxBytes:       int64(o.InboxBytes),
+		Subscriptions:    o.Subscriptions,
+		RetainedMessages: o.RetainedMessages,
+		RetainedBytes:    int64(o.RetainedBytes),
+		ShareStrategy:    strategy,
+	}
+}
+
+func open(t testing.TB, o redis.Options) peered {
+	t.Helper()
+	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	s, err := redis.New(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return peered{s, o}
+}
+
+func harness(url string) backendtest.StoreHarness {
+	return backendtest.StoreHarness{
+		// Long enough for a busy machine to renew in time.
+		Lease: 500 * time.Millisecond,
+		Open: func(t *testing.T, o backendtest.StoreOptions) backend.Store {
+			return open(t, options(t, url, o))
+		},
+		Peer: func(t *testing.T, s backend.Store) backend.Store {
+			return open(t, s.(peered).options)
+		},
+	}
+}
+
+func TestStore(t *testing.T) {
+	s := startServer(t)
+	h := harness(s.url())
+	h.Faults = s
+	backendtest.TestStore(t, h)
+}
