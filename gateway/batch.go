@@ -19,7 +19,8 @@ type batch struct {
 	c  *conn // the publisher, nil for the server itself
 	id uint64
 
-	packet protocol.Publish
+	packet protocol.Publish // that came
+	out    protocol.Publish // that leaves
 	pubs   []pub
 	forget []uint16 // QoS 2 identifiers to forget before their PUBCOMP
 	pubrel []pubrel // to send when the entries are stored as released
@@ -105,7 +106,7 @@ func (b *batch) free() {
 		g.stats.publishBytesReceived.Add(b.receivedBytes)
 	}
 	b.sent, b.byQoS, b.sentBytes, b.receivedBytes = [3]uint64{}, [3]uint64{}, 0, 0
-	b.g, b.c = nil, nil
+	b.g, b.c, b.packet, b.out = nil, nil, protocol.Publish{}, protocol.Publish{}
 	b.reset()
 	clear(b.touched)
 	b.touched = b.touched[:0]

@@ -117,7 +117,7 @@ func (b *batch) encodeRun(run []pub, v5 bool) runBytes {
 		at := len(b.scratch)
 		if u.raw != nil && b.c != nil && b.c.v5 == v5 {
 			b.scratch = append(b.scratch, u.raw...)
-		} else if p, err := packetOf(&u.msg).Append(b.scratch, version(v5)); err == nil {
+		} else if p, err := b.packetOf(&u.msg).Append(b.scratch, version(v5)); err == nil {
 			b.scratch = p
 		}
 		out.largest = max(out.largest, uint32(len(b.scratch)-at))
@@ -139,13 +139,15 @@ func version(v5 bool) protocol.Version {
 	return protocol.V311
 }
 
-// packetOf is the PUBLISH for a message, without what depends on the receiver.
-func packetOf(m *backend.Message) *protocol.Publish {
-	p := protocol.Publish{Topic: bytesOf(m.Topic), Payload: m.Payload, Properties: m.Properties}
+// packetOf is the PUBLISH for a message, without what depends on the receiver. It
+// is valid until the next call.
+func (b *batch) packetOf(m *backend.Message) *protocol.Publish {
+	p := &b.out
+	*p = protocol.Publish{Topic: bytesOf(m.Topic), Payload: m.Payload, Properties: m.Properties}
 	if m.Expires != 0 {
 		p.MessageExpiry, p.HasMessageExpiry = remaining(m), true
 	}
-	return &p
+	return p
 }
 
 // bytesOf returns the bytes of a string, which are not to be changed.
@@ -255,7 +257,7 @@ func (b *batch) encoded(u *pub, v5 bool, qos byte) encoded {
 	if f.to > f.from {
 		return *f
 	}
-	p := packetOf(&u.msg)
+	p := b.packetOf(&u.msg)
 	p.QoS, p.PacketID = qos, 1
 	from := len(b.scratch)
 	s, err := p.Append(b.scratch, version(v5))
@@ -319,7 +321,7 @@ func (b *batch) sendEntry(c *conn, e *backend.Entry) {
 		c.g.drop(DropOutboxFull, &c.client, m, 1)
 		return
 	}
-	p := packetOf(m)
+	p := b.packetOf(m)
 	p.QoS, p.Retain, p.Dup = e.QoS, e.Retain, again
 	if c.v5 {
 		p.SubscriptionIDs = e.SubscriptionIDs
