@@ -218,8 +218,11 @@ func TestOutboxKeepsSubjects(t *testing.T) {
 	o := ready(1 << 20)
 	for i := range 3 * maxNames {
 		m := &backend.Message{Topic: fmt.Sprint("t", i), QoS: byte(i % 2)}
-		if want := o.subjects.topic(m.Topic, backend.ClassQoS0<<(i%2)); o.name(m) != want || o.name(m) != want {
-			t.Fatalf("subject %q, want %q", o.name(m), want)
+		want := o.subjects.topic(m.Topic, backend.ClassQoS0<<(i%2))
+		for _, when := range []string{"made", "kept"} {
+			if got := o.name(m); got != want {
+				t.Fatalf("%s: subject %q, want %q", when, got, want)
+			}
 		}
 	}
 	for i, names := range o.names {

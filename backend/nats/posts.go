@@ -39,10 +39,12 @@ type post struct {
 	dialer *dialer
 	// Under posts.mu:
 	nc     *natsgo.Conn // nil while the first attempt runs
+	first  bool         // the first attempt has not come to its end
 	up     bool
 	server string // identity of the server to which it is, or was last, connected
-	// answered a probe before; cut: and then not, or lost its connection.
-	answered, cut bool
+	// cut: it did not answer a probe, or lost its connection, and has not
+	// answered since.
+	cut bool
 }
 
 func newPosts(b *Backend) *posts {
@@ -72,7 +74,7 @@ func (p *posts) reach(servers []string) {
 	for _, url := range servers {
 		if p.list[url] == nil {
 			p.ids++
-			post := &post{id: p.ids, dialer: &dialer{ctx: context.Background()}}
+			post := &post{id: p.ids, first: true, dialer: &dialer{ctx: context.Background()}}
 			post.dialer.base.Timeout = p.b.opt.ConnectTimeout
 			p.list[url] = post
 			p.running.Go(func() { p.connect(url, post) }) // ends with the first attempt
@@ -114,6 +116,9 @@ func (p *posts) connect(url string, post *post) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	post.nc = nc
+	if !nc.IsConnected() {
+		post.first = false // the library tries again; else came ends it
+	}
 	if p.list[url] != post { // dropped meanwhile
 		p.running.Go(nc.Close)
 	}
@@ -152,15 +157,17 @@ func (p *posts) answer(nc *natsgo.Conn, post *post, frame []byte) {
 	_ = nc.Publish(p.back, binary.AppendUvarint(echo, post.id)) // an echo that fails is one that does not come
 }
 
-// came: the post is connected.
+// came: the post is connected. It is up when the server knows what it asked
+// for.
 func (p *posts) came(nc *natsgo.Conn, post *post) {
-	if nc.FlushTimeout(p.b.opt.ConnectTimeout) != nil {
-		return // it will come again
-	}
+	err := nc.FlushTimeout(p.b.opt.ConnectTimeout)
 	server := nc.ConnectedServerId()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	post.up, post.server = true, server
+	post.first = false
+	if err == nil { // else it has lost the connection, and will come again
+		post.up, post.server = true, server
+	}
 	p.tell()
 }
 
@@ -168,10 +175,11 @@ func (p *posts) came(nc *natsgo.Conn, post *post) {
 func (p *posts) went(post *post) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	post.up, post.cut = false, post.answered
+	post.up, post.first, post.cut = false, false, true
 	for _, r := range p.rounds {
 		r.settle(post.id, false)
 	}
+	p.tell()
 }
 
 // ended: the client library gave up. The next reach makes a new post.

@@ -32,6 +32,33 @@ func (r *round) settle(id uint64, answered bool) {
 	}
 }
 
+// wait sends the probe until nobody is waited for, at most for limit. More than
+// once, because a post that is new may not be known to the server of l yet.
+func (r *round) wait(l *link, limit time.Duration, send func()) {
+	end := time.NewTimer(limit)
+	defer end.Stop()
+	pause := sendAgain
+	again := time.NewTimer(pause)
+	defer again.Stop()
+	for {
+		send()
+		select {
+		case <-r.done:
+			return
+		case <-end.C:
+			return
+		case <-l.down:
+			return
+		case <-again.C:
+			pause *= 2
+			again.Reset(pause)
+		}
+	}
+}
+
+// sendAgain is after how long a probe is sent a second time; it doubles.
+const sendAgain = 50 * time.Millisecond
+
 // echoes is the outcome of a round.
 type echoes struct {
 	asked, heard int
@@ -64,14 +91,7 @@ func (p *posts) probe(l *link, limit time.Duration, all bool) echoes {
 		return e
 	}
 
-	p.b.out.control(p.subject, kindProbe, number)
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-r.done:
-	case <-timer.C:
-	case <-l.down:
-	}
+	r.wait(l, limit, func() { p.b.out.control(p.subject, kindProbe, number) })
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,14 +101,13 @@ func (p *posts) probe(l *link, limit time.Duration, all bool) echoes {
 	}
 	for _, post := range asked {
 		if !r.answers[post.id] {
-			post.cut = post.answered
+			post.cut = true
 			continue
 		}
 		if post.cut && post.up {
 			post.cut = false
 			e.returned = e.returned || post.server != l.server
 		}
-		post.answered = true
 	}
 	return e
 }
@@ -174,7 +193,7 @@ func (p *posts) settled() (ok bool, changed chan struct{}) {
 	for _, post := range p.list {
 		if post.up {
 			up = true
-		} else if post.nc == nil {
+		} else if post.first {
 			return false, p.changed
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -13,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	natsgo "github.com/nats-io/nats.go"
 )
 
 // newestServer is the newest server of the day. The tests build it where the
@@ -96,15 +99,26 @@ type server struct {
 	exited chan struct{} // closed when cmd has ended
 }
 
-// freeAddress returns an address on which nobody listens just now.
+// given are the ports that were given to servers.
+var given sync.Map
+
+// freeAddress returns an address on which nobody listens, and which no other
+// test gets. It is below the ports that systems give to connections, or one
+// would be taken while its server is down.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
+		if _, taken := given.LoadOrStore(address, true); taken {
+			continue
+		}
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // startServer runs a server until the end of the test.
@@ -204,7 +218,26 @@ func startService(t *testing.T, path string, n int, args ...string) *service {
 		p.to(srv.address)
 		s.servers, s.proxies = append(s.servers, srv), append(s.proxies, p)
 	}
+	for i := range n {
+		s.joined(t, i)
+	}
 	return s
+}
+
+// joined waits until server i knows all others.
+func (s *service) joined(t *testing.T, i int) {
+	t.Helper()
+	if len(s.servers) == 1 {
+		return
+	}
+	eventually(t, "the servers are a cluster", func() bool {
+		conn, err := natsgo.Connect(s.url(i))
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		return len(conn.Servers()) == len(s.servers)
+	})
 }
 
 // url is where gateway i connects.
