@@ -65,10 +65,13 @@ func (s *Store) deliver(ctx context.Context, letters []letter) error {
 	for {
 		known := s.replica.applied.Load()
 		data := *s.replica.data.Load()
-		var send []*parcel
 		for i := range letters {
-			send = s.plan(&letters[i], send)
+			s.plan(&letters[i])
 		}
+		if err := s.keepChoices(ctx, letters); err != nil {
+			return err
+		}
+		send := unsent(letters)
 		v, err := s.post(ctx, send)
 		if err == nil && s.clustered && parked(send) {
 			// Who is connected now has seen the queue, or is seen here.
@@ -82,7 +85,7 @@ func (s *Store) deliver(ctx context.Context, letters []letter) error {
 			if err := s.replica.reach(ctx, v); err != nil {
 				return err
 			}
-		} else if err := s.mend(ctx, displaced(send)); err != nil {
+		} else if err := s.mendDisplaced(ctx, send); err != nil {
 			return err
 		}
 		open := false
@@ -111,35 +114,42 @@ func parked(parcels []*parcel) bool {
 	return slices.ContainsFunc(parcels, func(p *parcel) bool { return p.to == nil })
 }
 
-// displaced returns the clients whose inbox was not where the index has it.
-func displaced(parcels []*parcel) (clients []backend.ClientID) {
+// mendDisplaced looks after sessions whose inbox was not where the index has
+// it, although that is up to date. One that is nowhere else is lost; its
+// messages are refused, so that they do not hold up others.
+func (s *Store) mendDisplaced(ctx context.Context, parcels []*parcel) error {
+	var clients []backend.ClientID
 	for _, p := range parcels {
 		if p.state == nowhere && p.to != nil && !slices.Contains(clients, p.to.Client) {
 			clients = append(clients, p.to.Client)
 		}
 	}
-	return clients
+	if err := s.mend(ctx, clients); err != nil {
+		return err
+	}
+	for _, p := range parcels {
+		if p.state != nowhere || p.to == nil {
+			continue
+		}
+		if at := p.to.place.Load(); at != nil && at.key == p.key {
+			s.log.Warn("the inbox of a session is missing; what is sent to it is refused", "client", string(p.to.Client))
+			p.state = refused
+		}
+	}
+	return nil
 }
 
-// plan adds to send what is to be stored for l and has not been.
-func (s *Store) plan(l *letter, send []*parcel) []*parcel {
+// plan decides who gets what of l, as far as that is open.
+func (s *Store) plan(l *letter) {
 	if l.out.Duplicate {
-		return send
+		return
 	}
-	if l.only != "" {
-		return s.planShares(l, send)
-	}
-	if !l.planned {
+	if l.only == "" && !l.planned {
 		l.planned = true
 		for !s.planSessions(l) {
 		}
 	}
-	for _, p := range l.parcels {
-		if p.state == waiting {
-			send = append(send, p)
-		}
-	}
-	return s.planShares(l, send)
+	s.planShares(l)
 }
 
 // planSessions makes a parcel for each matching session that has not got the

@@ -16,6 +16,9 @@ const (
 	// purgeAtOnce is how many retained messages that have expired one Due
 	// removes from each bucket.
 	purgeAtOnce = 128
+
+	// purgeInterval is how often a gateway does that.
+	purgeInterval = time.Second
 )
 
 // Due implements [backend.Chores].
@@ -42,8 +45,11 @@ func (s *Store) due(ctx context.Context, id backend.NodeID, atMost int) (due []b
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := s.purge(ctx); err != nil {
-		return nil, 0, err
+	if now := time.Now().UnixNano(); now-s.purged.Load() > int64(purgeInterval) {
+		if err := s.purge(ctx); err != nil {
+			return nil, 0, err
+		}
+		s.purged.Store(now)
 	}
 	if err := s.reclaim(ctx); err != nil {
 		return nil, 0, err
@@ -117,15 +123,18 @@ func (s *Store) settleDue(ctx context.Context, claims []claim, atMost int) (due 
 		if err != nil {
 			return nil, false, err
 		}
-		calls := make([]*call, len(part))
+		var calls []*call
 		for i, o := range outcomes {
+			if o == nil {
+				continue // it comes up again when the claim has ended
+			}
 			due = append(due, o.due...)
 			more = more || o.next != 0 && o.next <= claims[i].until-milliseconds(backend.ChoreClaim)
-			calls[i] = &call{
+			calls = append(calls, &call{
 				script: settledScript,
 				keys:   []string{s.keys.due(bucketOf(string(o.client), dueBuckets))},
 				args:   []any{string(o.client), claims[i].until, o.next},
-			}
+			})
 		}
 		if err := s.run(ctx, calls...); err != nil {
 			return nil, false, err
@@ -166,7 +175,10 @@ func (s *Store) settle(ctx context.Context, clients []backend.ClientID, lost dea
 func (s *Store) mendOutdated(ctx context.Context, outcomes []*outcome) error {
 	outdated := func() (list []backend.ClientID) {
 		for _, o := range outcomes {
-			if _, ver := s.replica.lookUp(o.client); o.change == nil && ver != uint64(o.more.int(0)) {
+			if o == nil || o.change != nil {
+				continue
+			}
+			if _, ver := s.replica.lookUp(o.client); ver != uint64(o.more.int(0)) {
 				list = append(list, o.client)
 			}
 		}

@@ -53,27 +53,29 @@ func (s *Store) canTake(g *index.Group) bool {
 // hand puts a message from the queue of a group into the inbox of a member.
 // False is that nobody could take it.
 func (s *Store) hand(ctx context.Context, group string, t taken) (bool, error) {
-	out := backend.Append{}
-	l := letter{m: t.entry.Message, out: &out, only: group, id: queueIdentity(group, t.number)}
+	letters := []letter{{
+		m: t.entry.Message, out: &backend.Append{}, only: group, id: queueIdentity(group, t.number),
+	}}
 	for {
-		send := s.planShares(&l, nil)
+		s.planShares(&letters[0])
+		if err := s.keepChoices(ctx, letters); err != nil {
+			return false, err
+		}
+		send := unsent(letters)
 		if len(send) != 1 || send[0].to == nil {
 			return false, nil
 		}
 		v, err := s.post(ctx, send)
-		if err != nil {
-			return false, err
-		}
-		if send[0].state == stored {
-			return true, nil
+		if err != nil || send[0].state == stored {
+			return err == nil, err
 		}
 		if err := s.replica.reach(ctx, v); err != nil {
 			return false, err
 		}
-		if err := s.mend(ctx, displaced(send)); err != nil {
+		if err := s.mendDisplaced(ctx, send); err != nil {
 			return false, err
 		}
-		if err := s.reviewShare(ctx, l.shares[0], true); err != nil || l.shares[0].settled {
+		if err := s.reviewShare(ctx, letters[0].shares[0], true); err != nil {
 			return false, err
 		}
 	}

@@ -17,6 +17,8 @@ const (
 	answerFull     = -3
 	answerNotOwner = -4
 	answerNoInbox  = -5
+
+	answerDamaged = -100 // no script answers it
 )
 
 var (
@@ -67,4 +69,10 @@ func (s *Store) enter(ctx context.Context) error {
 		return fmt.Errorf("redis: %w: %w", backend.ErrUnavailable, context.Cause(ctx))
 	}
 	return nil
+}
+
+// damaged reports whether err is about what is in a key, not about the way to
+// the service or its state.
+func damaged(err error) bool {
+	return goredis.HasErrorPrefix(err, "WRONGTYPE") || goredis.HasErrorPrefix(err, "ERR")
 }

@@ -91,3 +91,6 @@ func (k groupKeys) until() string   { return string(k) + "z" }
 func (k groupKeys) seen() (newer, older string) {
 	return string(k) + "d0", string(k) + "d1"
 }
+func (k groupKeys) picks() (newer, older string) {
+	return string(k) + "p0", string(k) + "p1"
+}

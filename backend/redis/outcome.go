@@ -20,7 +20,7 @@ type outcome struct {
 	more   reply
 }
 
-func readOutcome(c backend.ClientID, r reply) (*outcome, error) {
+func (s *Store) readOutcome(c backend.ClientID, r reply) *outcome {
 	o := &outcome{client: c, next: r.int(1)}
 	if more := r.list(6); more != nil {
 		o.more = more
@@ -30,7 +30,9 @@ func readOutcome(c backend.ClientID, r reply) (*outcome, error) {
 	for list := r.list(2); len(list) >= 2; list = list[2:] {
 		chore, err := decodeChore(c, list.str(0), list.str(1))
 		if err != nil {
-			return nil, err
+			// A newer gateway may know it. It comes up again for all.
+			s.log.Error("a chore can not be read", "client", string(c), "err", err)
+			continue
 		}
 		o.due = append(o.due, chore)
 	}
@@ -47,7 +49,7 @@ func readOutcome(c backend.ClientID, r reply) (*outcome, error) {
 			o.left = append(o.left, gone.str(i))
 		}
 	}
-	return o, nil
+	return o
 }
 
 // decodeChore reads a chore as lua/lib_session.lua makes it.
@@ -108,7 +110,8 @@ func decodeChore(c backend.ClientID, id, payload string) (backend.Chore, error) 
 }
 
 // whole runs a script on whole sessions: first with the seats given, then with
-// those that it finds. Args are those behind the seat.
+// those that it finds. Args are those behind the seat. Of several, one that is
+// damaged has no outcome.
 func (s *Store) whole(ctx context.Context, sc *script, clients []backend.ClientID, at []seat, args func(i int) []any) ([]*outcome, []int64, error) {
 	outcomes, codes := make([]*outcome, len(clients)), make([]int64, len(clients))
 	at = append([]seat(nil), at...)
@@ -126,19 +129,24 @@ func (s *Store) whole(ctx context.Context, sc *script, clients []backend.ClientI
 				args:   append([]any{at[i].box, at[i].inc, next}, args(i)...),
 			}
 		}
-		if err := s.run(ctx, calls...); err != nil {
+		if err := s.run(ctx, calls...); err != nil && len(calls) == 1 {
 			return nil, nil, err
 		}
 		var again []int
 		for n, i := range open {
 			r := calls[n].reply
-			switch codes[i] = r.int(0); codes[i] {
-			case 0:
-				o, err := readOutcome(clients[i], r)
-				if err != nil {
+			if err := calls[n].err; err != nil {
+				if !damaged(err) {
 					return nil, nil, err
 				}
-				outcomes[i] = o
+				// It must not keep others from what is due to them.
+				s.log.Error("the session of a client is damaged", "client", string(clients[i]), "err", err)
+				codes[i] = answerDamaged
+				continue
+			}
+			switch codes[i] = r.int(0); codes[i] {
+			case 0:
+				outcomes[i] = s.readOutcome(clients[i], r)
 			case answerMoved:
 				at[i] = seat{r.str(1), r.str(2)}
 				again = append(again, i)
@@ -155,6 +163,9 @@ func (s *Store) conclude(ctx context.Context, schedule bool, outcomes ...*outcom
 	var changes []*change
 	var leaving, timers []*call
 	for _, o := range outcomes {
+		if o == nil {
+			continue
+		}
 		if o.change != nil {
 			changes = append(changes, o.change)
 			for _, filter := range o.left {

@@ -75,6 +75,7 @@ var (
 	joinGroupScript  = newScript("join_group")
 	leaveGroupScript = newScript("leave_group")
 	parkScript       = newScript("park", "lib_clock", "lib_inbox", "lib_seen")
+	pickScript       = newScript("pick", "lib_clock", "lib_seen")
 	unparkScript     = newScript("unpark")
 	takeScript       = newScript("take", "lib_clock", "lib_inbox")
 	tookScript       = newScript("took")

@@ -200,8 +200,14 @@ func (s *Store) Release(ctx context.Context, l backend.Lease, r backend.ReleaseR
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	due, err := s.release(ctx, l, r)
-	if err != nil && !errors.Is(err, backend.ErrFenced) {
+	switch {
+	case err == nil:
+	case !errors.Is(err, backend.ErrFenced):
 		s.unfinished.add(l.Client, farewell{lease: l, release: r})
+	case s.clustered:
+		// The client of a cluster repeats commands: it may have been this
+		// very call that took the lease away.
+		s.unfinished.add(l.Client, farewell{})
 	}
 	return due, s.failed("release", err)
 }

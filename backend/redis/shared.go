@@ -17,6 +17,8 @@ type share struct {
 	avoid   []*index.Session // have no room
 	settled bool
 	busy    bool // nobody had room
+	kept    bool // the choice is remembered, where that is needed
+	again   bool // it replaces one that is
 
 	chosen index.Choice
 	entry  backend.Entry
@@ -24,7 +26,7 @@ type share struct {
 }
 
 // planShares chooses a member for each matching group that has none yet.
-func (s *Store) planShares(l *letter, send []*parcel) []*parcel {
+func (s *Store) planShares(l *letter) {
 	var groups []*index.Group
 	if l.only != "" {
 		if g := s.replica.index.Group(l.only); g != nil {
@@ -41,23 +43,18 @@ func (s *Store) planShares(l *letter, send []*parcel) []*parcel {
 		}
 		sh := l.shares[i]
 		sh.group = g
-		if sh.settled {
-			continue
-		}
-		s.choose(l, sh)
-		if sh.parcel != nil {
-			send = append(send, sh.parcel)
+		if !sh.settled {
+			s.choose(l, sh)
 		}
 	}
 	// Groups that are gone have nobody to get it.
 	l.shares = slices.DeleteFunc(l.shares, func(sh *share) bool { return !sh.settled && !slices.Contains(groups, sh.group) })
-	return send
 }
 
 // choose picks who gets l of a group. Members to avoid are picked if there is
 // no other.
 func (s *Store) choose(l *letter, sh *share) {
-	sh.settled, sh.busy, sh.parcel, sh.chosen = true, false, nil, index.Choice{}
+	sh.settled, sh.busy, sh.kept, sh.parcel, sh.chosen = true, false, false, nil, index.Choice{}
 	r := index.ChooseRequest{Message: l.m, Local: s.local(), Avoid: slices.Concat(l.avoid, sh.avoid), Park: func(*index.Group) {}}
 	for {
 		c, outcome := s.replica.index.Choose(sh.group, r)
@@ -71,15 +68,11 @@ func (s *Store) choose(l *letter, sh *share) {
 				if at == nil || rec.Conn() != c.Conn {
 					continue // it has just gone, and is not chosen again
 				}
-				sh.parcel = &parcel{to: rec, key: at.key, entry: sh.entry, element: appendElement(nil, &sh.entry), id: l.id}
+				sh.post(l, rec, at, sh.entry)
 			}
 			sh.chosen = c
 		case index.Parked:
-			e := backend.Entry{Message: l.m, QoS: l.m.QoS}
-			sh.parcel = &parcel{
-				group: sh.group.Name, key: s.keys.group(sh.group.Name).queue(),
-				entry: e, element: appendElement(nil, &e), id: l.id,
-			}
+			s.park(l, sh)
 		case index.Busy:
 			if len(l.avoid) > 0 {
 				l.avoid, r.Avoid = nil, sh.avoid
@@ -88,6 +81,22 @@ func (s *Store) choose(l *letter, sh *share) {
 			sh.busy = true
 		}
 		return
+	}
+}
+
+// post has the entry go to the inbox of a member.
+func (sh *share) post(l *letter, rec *record, at *place, e backend.Entry) {
+	sh.entry = e
+	sh.parcel = &parcel{to: rec, key: at.key, entry: e, element: appendElement(nil, &e), id: l.id}
+}
+
+// park has the message go to the queue of the group.
+func (s *Store) park(l *letter, sh *share) {
+	e := backend.Entry{Message: l.m, QoS: l.m.QoS}
+	sh.chosen = index.Choice{}
+	sh.parcel = &parcel{
+		group: sh.group.Name, key: s.keys.group(sh.group.Name).queue(),
+		entry: e, element: appendElement(nil, &e), id: l.id,
 	}
 }
 
@@ -153,7 +162,8 @@ func (s *Store) Requeue(ctx context.Context, from backend.ClientID, entries []ba
 // rest are the keys that end with the last member of a group.
 func (k groupKeys) rest() []string {
 	newer, older := k.seen()
-	return []string{k.queue(), k.figures(), newer, older, k.taken(), k.until()}
+	picked, before := k.picks()
+	return []string{k.queue(), k.figures(), newer, older, k.taken(), k.until(), picked, before}
 }
 
 func (s *Store) joinGroup(c backend.ClientID, ver uint64, filter string) *call {

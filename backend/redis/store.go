@@ -30,6 +30,7 @@ type Store struct {
 	held    retainedTotal
 
 	unfinished unfinished
+	purged     atomic.Int64 // when retained messages were, in nanoseconds of Unix time
 
 	// epochs is the newest epoch that was seen: the next is newer, even if
 	// the server's clock went back.

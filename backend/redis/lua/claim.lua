@@ -18,8 +18,8 @@ if elsewhere then
   return elsewhere
 end
 local before, epoch = {0, '', ''}, tonumber(s.epoch or 0)
-if s.node then
-  before = {epoch, s.node, s.ticket}
+if s.node and not (s.node == ARGV[4] and s.ticket == ARGV[6]) then
+  before = {epoch, s.node, s.ticket} -- else this is a repetition
 end
 settle(ARGV[14], tonumber(ARGV[15]))
 if s.epoch and s.principal ~= ARGV[7] then
@@ -32,7 +32,7 @@ end
 epoch = math.max(epoch + 1, us, tonumber(ARGV[16]))
 if present then
   if s.node then
-    noteSent(header(inbox), false, 0)
+    noteSent(inboxHeader(), false, 0)
     if s.will and s.wdelay == '0' then
       fireWill()
     end
@@ -63,7 +63,7 @@ if ARGV[10] == '1' then
 end
 local base, last, sent = 0, 0, 0
 if s.durable == '1' then
-  local h = header(inbox)
+  local h = inboxHeader()
   h.epoch, h.node = s.epoch, s.node
   setHeader(inbox, h)
   base, last, sent = h.base, h.base + h.n, math.max(h.base, tonumber(s.sent))

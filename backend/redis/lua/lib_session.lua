@@ -16,6 +16,17 @@ do
   end
 end
 
+-- inboxHeader returns the header of the session's inbox. One that is missing,
+-- which no script brings about, is begun anew behind what was sent.
+local function inboxHeader()
+  local h = header(inbox)
+  if not h then
+    redis.call('RPUSH', inbox, int(tonumber(s.sent)) .. ' 0 0 0 0 0 ')
+    h = header(inbox)
+  end
+  return h
+end
+
 -- What the script did, for its answer.
 local claimed, change, gone, made = {}, {}, {}, 0
 
@@ -127,7 +138,7 @@ end
 -- finishSession ends the session with its will.
 local function finishSession()
   if s.durable == '1' then
-    local h = header(inbox)
+    local h = inboxHeader()
     if s.node then
       noteSent(h, false, 0)
     end
@@ -157,7 +168,7 @@ end
 local function detach(at, keepWill, known, sent)
   if s.durable ~= '1' or s.expiry == '0' then
     if s.durable == '1' then
-      noteSent(header(inbox), known, sent)
+      noteSent(inboxHeader(), known, sent)
     end
     if not keepWill then
       dropWill()
@@ -168,7 +179,7 @@ local function detach(at, keepWill, known, sent)
   end
   unset('node')
   unset('ticket')
-  local h = header(inbox)
+  local h = inboxHeader()
   noteSent(h, known, sent)
   if not keepWill then
     dropWill()
