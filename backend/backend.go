@@ -94,3 +94,9 @@ type Solitary interface {
 	// Alone reports whether no other gateway can receive anything now.
 	Alone() bool
 }
+
+// Healthy is implemented by a driver that knows whether it is any use just now.
+type Healthy interface {
+	// Health returns nil, or what is wrong in a few words, at once.
+	Health() error
+}

@@ -180,6 +180,13 @@ func (g *Gateway) Ready() error {
 		errs = append(errs, fmt.Errorf("%s: %w", part, err.(error)))
 		return true
 	})
+	for part, driver := range map[string]any{"bus": g.bus, "store": g.store} {
+		if h, ok := driver.(backend.Healthy); ok {
+			if err := h.Health(); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", part, err))
+			}
+		}
+	}
 	return errors.Join(errs...)
 }
 

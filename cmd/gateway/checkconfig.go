@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"text/tabwriter"
 
+	"github.com/sluice-mqtt/sluice/backend/memory"
 	"github.com/sluice-mqtt/sluice/gateway"
 )
 
@@ -58,23 +61,31 @@ func named(err error, settings []setting) []error {
 
 // build makes the gateway that the configuration asks for; it opens the
 // drivers, but no listener.
-func (c *config) build(settings []setting, with func(*gateway.Options)) (*gateway.Gateway, []error) {
+func (c *config) build(ctx context.Context, settings []setting, log *slog.Logger) (*gateway.Gateway, []error) {
 	o := c.options()
+	o.Logger = log
 	var errs [2]error
-	o.Backend, errs[0] = backends[c.Backend].open(c)
-	o.Store, errs[1] = stores[c.Store].open(c)
+	o.Backend, errs[0] = backends[c.Backend].open(ctx, c, log)
+	o.Store, errs[1] = stores[c.Store].open(ctx, c, log)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, named(err, settings)
 	}
-	with(&o)
 	g, err := gateway.New(o)
 	return g, named(err, settings)
+}
+
+// try checks the options of the gateway, and asks no server.
+func (c *config) try(settings []setting) []error {
+	o := c.options()
+	o.Backend, o.Store = memory.NewBus().Gateway(), memory.NewStore(c.storeOptions())
+	_, err := gateway.New(o)
+	return named(err, settings)
 }
 
 func checkConfig(p process) int {
 	c, settings, errs := loadConfig(p.environ)
 	if len(errs) == 0 {
-		_, errs = c.build(settings, func(*gateway.Options) {})
+		errs = c.try(settings)
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	for _, s := range settings {

@@ -8,6 +8,8 @@ import (
 	"github.com/sluice-mqtt/sluice/backend"
 	"github.com/sluice-mqtt/sluice/backend/index"
 	"github.com/sluice-mqtt/sluice/backend/memory"
+	"github.com/sluice-mqtt/sluice/backend/nats"
+	"github.com/sluice-mqtt/sluice/backend/redis"
 	"github.com/sluice-mqtt/sluice/gateway"
 )
 
@@ -23,8 +25,8 @@ import (
 //	                 of the store
 //	secret           "true": never shown, and has a twin NAME_FILE
 type config struct {
-	Backend string `env:"GATEWAY_BACKEND" envDefault:"memory" allowed:"memory" doc:"What carries messages between gateways. This build has memory only: one process."`
-	Store   string `env:"GATEWAY_STORE" envDefault:"memory" allowed:"memory" doc:"Where sessions, inboxes and retained messages are. This build has memory only: they end with the process."`
+	Backend string `env:"GATEWAY_BACKEND" envDefault:"memory" allowed:"memory, nats" doc:"What carries messages between gateways. memory: there is one gateway. nats needs GATEWAY_STORE=redis."`
+	Store   string `env:"GATEWAY_STORE" envDefault:"memory" allowed:"memory, redis" doc:"Where sessions, inboxes and retained messages are. memory: they end with the process."`
 
 	ID           string        `env:"GATEWAY_ID" option:"ID" allowed:"text" doc:"Name of this run of this gateway; no two live ones share one. Empty: random."`
 	Lease        time.Duration `env:"GATEWAY_LEASE" envDefault:"15s" min:"1s" max:"10m" option:"Timing.Lease" doc:"How long the store waits for a silent gateway before it counts as dead; renewed every third."`
@@ -78,6 +80,15 @@ type config struct {
 	DollarPublish       bool    `env:"MQTT_DOLLAR_PUBLISH" envDefault:"false" option:"DollarPublish" doc:"Whether clients may publish to topics that begin with $, other than $SYS."`
 	ServerReference     string  `env:"MQTT_SERVER_REFERENCE" option:"ServerReference" allowed:"text" doc:"Server that MQTT 5 clients are told to use at shutdown (reason code 0x9C). Empty: none (0x8B)."`
 	ResponseInformation string  `env:"MQTT_RESPONSE_INFORMATION" option:"ResponseInformation" allowed:"topic prefix" doc:"Response information for clients that ask for it; their identifier is appended. Empty: none."`
+
+	RedisURL          string `env:"REDIS_URL" envDefault:"redis://127.0.0.1:6379/0" allowed:"URL" secret:"true" doc:"Redis of GATEWAY_STORE=redis: redis://, rediss:// (TLS), unix://; several hosts or ?cluster=true for a cluster; redis+sentinel://hosts/name-of-the-primary/0."`
+	RedisKeyPrefix    string `env:"REDIS_KEY_PREFIX" envDefault:"sluice:" allowed:"text" doc:"In front of every key. Two clusters of gateways on one Redis need two."`
+	RedisWaitReplicas int    `env:"REDIS_WAIT_REPLICAS" envDefault:"0" min:"0" max:"16" doc:"Replicas that must have a message before it is acknowledged."`
+	RedisPoolSize     int    `env:"REDIS_POOL_SIZE" envDefault:"32" min:"1" max:"10000" doc:"Connections to each Redis server, at most."`
+
+	NATSURL           string `env:"NATS_URL" envDefault:"nats://127.0.0.1:4222" allowed:"URLs" secret:"true" doc:"NATS of GATEWAY_BACKEND=nats: nats://, tls://, ws:// or wss://, several separated by commas."`
+	NATSSubjectPrefix string `env:"NATS_SUBJECT_PREFIX" envDefault:"sluice" allowed:"tokens" doc:"What every subject begins with. Two clusters of gateways on one NATS need two."`
+	NATSCredentials   string `env:"NATS_CREDENTIALS" allowed:"path" doc:"A .creds file to authenticate with. Empty: what NATS_URL says."`
 
 	HTTPListen address `env:"HTTP_LISTEN" envDefault:"127.0.0.1:18083" allowed:"host:port, off" doc:"Where /healthz, /readyz and /metrics are. Everybody who reaches it may ask."`
 
@@ -164,6 +175,36 @@ func (c *config) storeOptions() memory.Options {
 		RetainedMessages: orNegative(c.RetainedMax),
 		RetainedBytes:    int64(orNegative(c.RetainedBytes)),
 		ShareStrategy:    c.SharedStrategy,
+	}
+}
+
+// redisOptions returns what a store in Redis is to be made of.
+func (c *config) redisOptions(log *slog.Logger) redis.Options {
+	return redis.Options{
+		URL:              c.RedisURL,
+		KeyPrefix:        c.RedisKeyPrefix,
+		Logger:           log,
+		InboxMessages:    orNegative(c.InboxMessages),
+		InboxBytes:       int64(orNegative(c.InboxBytes)),
+		InboxFull:        redis.FullPolicy(c.InboxFull),
+		Subscriptions:    orNegative(c.MaxSubscriptions),
+		RetainedMessages: orNegative(c.RetainedMax),
+		RetainedBytes:    int64(orNegative(c.RetainedBytes)),
+		ShareStrategy:    c.SharedStrategy,
+		WaitReplicas:     c.RedisWaitReplicas,
+		PoolSize:         c.RedisPoolSize,
+	}
+}
+
+// natsOptions returns what a backend over NATS is to be made of.
+func (c *config) natsOptions(log *slog.Logger) nats.Options {
+	return nats.Options{
+		URL:             c.NATSURL,
+		SubjectPrefix:   c.NATSSubjectPrefix,
+		Cluster:         c.RedisKeyPrefix,
+		CredentialsFile: c.NATSCredentials,
+		MaxMessage:      int(c.MaxPacketSize),
+		Logger:          log,
 	}
 }
 

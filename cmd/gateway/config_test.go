@@ -218,7 +218,7 @@ func TestGatewayTakesBounds(t *testing.T) {
 			}
 			c, settings, errs := loadConfig([]string{v.Name + "=" + bound})
 			if len(errs) == 0 {
-				_, errs = c.build(settings, func(*gateway.Options) {})
+				errs = c.try(settings)
 			}
 			if len(errs) > 0 {
 				t.Errorf("%s=%s: %v", v.Name, bound, errs)
@@ -271,10 +271,10 @@ func TestCheckDrivers(t *testing.T) {
 		{"memory", "far", nil},
 		{"far", "far", nil},
 		{"far", "memory", []string{`GATEWAY_STORE = "memory": not with GATEWAY_BACKEND=far: sessions in the memory of one gateway could not follow their clients to another`}},
-		{"kafka", "memory", []string{`GATEWAY_BACKEND = "kafka": not compiled into this build, which has far, memory`}},
+		{"kafka", "memory", []string{`GATEWAY_BACKEND = "kafka": not compiled into this build, which has far, memory, nats`}},
 		{"kafka", "etcd", []string{
-			`GATEWAY_BACKEND = "kafka": not compiled into this build, which has far, memory`,
-			`GATEWAY_STORE = "etcd": not compiled into this build, which has far, memory`}},
+			`GATEWAY_BACKEND = "kafka": not compiled into this build, which has far, memory, nats`,
+			`GATEWAY_STORE = "etcd": not compiled into this build, which has far, memory, redis`}},
 	}
 	for _, test := range tests {
 		t.Run(test.backend+"+"+test.store, func(t *testing.T) {

@@ -85,10 +85,13 @@ func (v variable) Allowed() string {
 	return v.min + " or more"
 }
 
+// masked stands for a secret.
+const masked = "***"
+
 // shown is a value of the variable as it may be printed.
 func (v variable) shown(value string) string {
 	if v.Secret && value != "" {
-		return "***"
+		return masked
 	}
 	return value
 }

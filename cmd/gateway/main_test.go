@@ -73,8 +73,12 @@ func TestOneLine(t *testing.T) {
 		{"wrong value", []string{"MQTT_MAX_QOS=3"}, []string{`MQTT_MAX_QOS = "3": allowed is 0, 1, 2`}},
 		{"two of them", []string{"LOG_FORMAT=xml", "GATEWAY_LEASE=0s"}, []string{
 			`GATEWAY_LEASE = "0s": allowed is 1s to 10m`, `LOG_FORMAT = "xml": allowed is text, json`}},
-		{"backend to come", []string{"GATEWAY_BACKEND=nats"}, []string{`GATEWAY_BACKEND = "nats": not compiled into this build, which has memory`}},
-		{"store to come", []string{"GATEWAY_STORE=redis"}, []string{`GATEWAY_STORE = "redis": not compiled into this build, which has memory`}},
+		{"sessions of one process in a cluster", []string{"GATEWAY_BACKEND=nats"}, []string{
+			`GATEWAY_STORE = "memory": not with GATEWAY_BACKEND=nats: sessions in the memory of one gateway could not follow their clients to another`}},
+		{"no NATS URL", []string{"GATEWAY_BACKEND=nats", "GATEWAY_STORE=redis", "NATS_URL=http://secret@host"}, []string{
+			`NATS_URL = "***": nats: URL: scheme "http"; allowed are nats, tls, ws and wss`}},
+		{"no Redis URL", []string{"GATEWAY_STORE=redis", "REDIS_URL=redis//secret"}, []string{
+			`REDIS_URL = "***": redis: the scheme "" is none of redis, rediss, unix and redis+sentinel`}},
 		{"reachable without authentication", []string{"MQTT_TCP_LISTEN=0.0.0.0:0"}, []string{
 			`MQTT_TCP_LISTEN = "0.0.0.0:0": not a loopback address, and anonymous clients are let in there only with AUTH_ANONYMOUS=true`}},
 		{"busy TCP port", []string{"MQTT_TCP_LISTEN=" + taken}, []string{

@@ -30,7 +30,10 @@ func serve(p process) int {
 		return p.fail(errs...)
 	}
 	log := newLogger(p.stderr, c.LogLevel, c.LogFormat)
-	g, errs := c.build(settings, func(o *gateway.Options) { o.Logger = log })
+	// A signal during the start ends it.
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	g, errs := c.build(ctx, settings, log)
 	if len(errs) > 0 {
 		return p.fail(errs...)
 	}
@@ -40,9 +43,6 @@ func serve(p process) int {
 	}
 	defer probes.close()
 
-	// A signal during the start ends it.
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
-	defer cancel()
 	started := make(chan error, 1)
 	go func() { started <- g.Start(ctx) }() // Ends with ctx, at the latest.
 	select {

@@ -41,7 +41,7 @@ var arrows = map[string][]string{
 	"gateway/session":     {"backend", "protocol"},
 	"gateway":             {"backend", "backend/topictree", "gateway/session", "protocol", "nhooyr.io/websocket"},
 	"gateway/admin":       {"gateway", "protocol", "github.com/prometheus/client_golang"},
-	"cmd/gateway": {"backend", "backend/index", "backend/memory", "gateway", "gateway/admin",
+	"cmd/gateway": {"backend", "backend/index", "backend/memory", "backend/nats", "backend/redis", "gateway", "gateway/admin",
 		"github.com/caarlos0/env/v11"},
 	"docs/embed":     {"backend/memory", "gateway"},
 	"internal/house": {},
