@@ -250,3 +250,31 @@ func TestCloseWritesWhatWaits(t *testing.T) {
 		t.Errorf("health after Close: %v", err)
 	}
 }
+
+// TestDeafServerStaysDown: a connection to a server that delivers nothing is
+// made as often as one likes and never passes for live.
+func TestDeafServerStaysDown(t *testing.T) {
+	t.Parallel()
+	s := startService(t, program(t, "installed"), 1)
+	list := gateways(t, s, 2, func(o *nats.Options) { o.ConnectTimeout = 300 * time.Millisecond })
+	s.Deafen(t)
+	for i, g := range list {
+		eventually(t, fmt.Sprintf("gateway %d is red", i), func() bool { return g.Health() != nil })
+	}
+	accepted := s.proxies[0].count()
+	eventually(t, "it was tried again", func() bool {
+		for i, g := range list {
+			if err := g.Publish(t.Context(), &backend.Message{Topic: "a"}); !errors.Is(err, backend.ErrUnavailable) {
+				t.Fatalf("gateway %d publishes to nobody: %v", i, err)
+			}
+		}
+		return s.proxies[0].count() >= accepted+8
+	})
+	s.Hear(t)
+	for i, g := range list {
+		g.wait(t, fmt.Sprintf("a gap at gateway %d", i), func() bool { return len(g.gaps) > 0 })
+		if gaps := g.gapList(); len(gaps) != 1 || !strings.Contains(gaps[0].Error(), "self-probe") {
+			t.Errorf("gateway %d: gaps %v, want one for the self-probe", i, gaps)
+		}
+	}
+}

@@ -21,6 +21,7 @@ type proxy struct {
 	drop   int  // so many deliveries are lost
 	shut   bool // connections are refused
 	conns  map[net.Conn]struct{}
+	served int // connections in all
 	closed bool
 }
 
@@ -59,6 +60,13 @@ func (p *proxy) set(change func()) {
 	change()
 }
 
+// count returns how many connections there have been.
+func (p *proxy) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.served
+}
+
 func (p *proxy) to(target string) { p.set(func() { p.target = target }) }
 
 // cut closes all connections.
@@ -92,6 +100,7 @@ func (p *proxy) serve(client net.Conn) {
 	defer func() { _ = client.Close() }()
 	p.mu.Lock()
 	target := p.target
+	p.served++
 	p.mu.Unlock()
 	server, err := net.Dial("tcp", target)
 	if err != nil {
