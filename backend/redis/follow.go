@@ -47,12 +47,6 @@ func (s *Store) current(ctx context.Context) (version, error) {
 	}
 }
 
-// has reports whether the index reflects v.
-func (r *replica) has(v version) bool {
-	// In this order: they are changed in the other.
-	return r.applied.Load() >= v.n && *r.data.Load() == v.data
-}
-
 // catchUp makes the index reflect every change that was complete when it was
 // called.
 func (r *replica) catchUp(ctx context.Context) error {

@@ -162,24 +162,6 @@ func (s *Store) runOne(ctx context.Context, sc *script, keys []string, args ...a
 	return c.reply, err
 }
 
-// inOrder carries out steps of which each must be done before the next begins.
-// On a single server that takes one pipeline.
-func (s *Store) inOrder(ctx context.Context, steps ...[]*call) error {
-	if !s.clustered {
-		var all []*call
-		for _, step := range steps {
-			all = append(all, step...)
-		}
-		return s.run(ctx, all...)
-	}
-	for _, step := range steps {
-		if err := s.run(ctx, step...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // reply is the answer of a script: a list. What is not there is empty.
 type reply []any
 

@@ -231,11 +231,12 @@ func (s *Store) transact(ctx context.Context, bundles []*bundle) (version, error
 		scripts = append(scripts, p.EvalSha(ctx, b.careful.script.sha, b.careful.keys, b.careful.args...))
 	}
 	got := p.HMGet(ctx, s.keys.version(), versionData, versionCount)
-	_, err := p.Exec(ctx)
+	p.Exec(ctx) // every command has its own error
 	if got.Err() != nil {
 		return version{}, fmt.Errorf("append: %w", got.Err())
 	}
 	for _, b := range bundles {
+		var err error
 		if b.careful != nil {
 			b.careful.take(scripts[0])
 			scripts = scripts[1:]
