@@ -66,8 +66,10 @@ func (c *conn) subscribe(ctx context.Context, p *protocol.Subscribe) error {
 			}
 		}
 	}
-	c.flush()
+	// SUBACK leaves with the first page of retained messages: what is published
+	// after it is delivered live, and not as retained once more.
 	c.pump(ctx)
+	c.flush()
 	return c.checkOutbox()
 }
 
