@@ -23,6 +23,7 @@ type address struct {
 // parseURL reads the URL of [Options]. Errors do not repeat it: it may hold a
 // password.
 func parseURL(text string) (*address, error) {
+	text, hosts := cutHosts(text)
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil, errors.New("the URL is not one")
@@ -56,7 +57,7 @@ func parseURL(text string) (*address, error) {
 		return nil, fmt.Errorf("the scheme %q is none of redis, rediss, unix and redis+sentinel", u.Scheme)
 	}
 	if !a.unix {
-		a.client.Addrs, err = hostsOf(u.Host, port)
+		a.client.Addrs, err = hostsOf(hosts, port)
 		if err != nil {
 			return nil, err
 		}
@@ -86,6 +87,20 @@ func parseURL(text string) (*address, error) {
 		}
 	}
 	return a, nil
+}
+
+// cutHosts takes the list of hosts out of a URL, which may have but one.
+func cutHosts(text string) (rest, hosts string) {
+	scheme, after, ok := strings.Cut(text, "://")
+	if !ok {
+		return text, ""
+	}
+	end := strings.IndexAny(after, "/?#")
+	if end < 0 {
+		end = len(after)
+	}
+	start := strings.LastIndexByte(after[:end], '@') + 1
+	return scheme + "://" + after[:start] + after[end:], after[start:end]
 }
 
 // hostsOf splits a list of hosts and adds the port where there is none.

@@ -1,4 +1,4 @@
-package redis_test
+package redis
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ type proxy struct {
 	closed bool
 	conns  map[net.Conn]struct{}
 	toDrop int
-	lost   int
+	only   string // what a request has whose reply is lost; empty is any
 }
 
 func startProxy(t testing.TB, target string) *proxy {
@@ -39,7 +39,15 @@ func (p *proxy) address() string { return p.listener.Addr().String() }
 func (p *proxy) drop(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.toDrop = n
+	p.toDrop, p.only = n, ""
+}
+
+// dropReplyTo lets the next run of a script pass, which the server must know,
+// and loses its reply.
+func (p *proxy) dropReplyTo(s *script) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.toDrop, p.only = 1, s.sha
 }
 
 func (p *proxy) close() {
@@ -122,9 +130,8 @@ func (l *link) listen(request []byte) {
 	writes := bytes.Contains(request, []byte("eval")) || bytes.Contains(request, []byte("multi"))
 	l.proxy.mu.Lock()
 	defer l.proxy.mu.Unlock()
-	if writes && l.proxy.toDrop > 0 && !l.mute {
+	if writes && l.proxy.toDrop > 0 && !l.mute && bytes.Contains(request, []byte(l.proxy.only)) {
 		l.proxy.toDrop--
-		l.proxy.lost++
 		l.mute = true // what came behind would be taken for the reply
 	}
 }

@@ -1,4 +1,4 @@
-package redis_test
+package redis
 
 import (
 	"context"
@@ -24,9 +24,9 @@ type server struct {
 	exited       chan struct{}
 }
 
-// binary returns the path of redis-server. Without one the test is skipped, but
+// serverPath returns the path of redis-server. Without one the test is skipped, but
 // not where tests must be complete.
-func binary(t testing.TB) string {
+func serverPath(t testing.TB) string {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -95,7 +95,7 @@ func (s *server) run(t testing.TB) {
 		"--bind", host, "--port", port, "--dir", s.dir, "--save", "", "--daemonize", "no",
 		"--logfile", filepath.Join(s.dir, "log"), "--maxmemory-policy", "noeviction",
 	}, s.settings...)
-	s.process = exec.Command(binary(t), args...)
+	s.process = exec.Command(serverPath(t), args...)
 	if err := s.process.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,10 @@ func (s *server) run(t testing.TB) {
 	client := goredis.NewClient(&goredis.Options{Addr: s.address})
 	defer client.Close()
 	deadline := time.Now().Add(30 * time.Second)
-	for client.Ping(context.Background()).Err() != nil {
+	for {
+		if err := client.Ping(context.Background()).Err(); err == nil || goredis.HasErrorPrefix(err, "NOAUTH") {
+			return
+		}
 		select {
 		case <-exited:
 			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))

@@ -1,4 +1,4 @@
-package redis_test
+package redis
 
 import (
 	"context"
@@ -9,17 +9,16 @@ import (
 	"github.com/sluice-mqtt/sluice/backend"
 	"github.com/sluice-mqtt/sluice/backend/backendtest"
 	"github.com/sluice-mqtt/sluice/backend/index"
-	"github.com/sluice-mqtt/sluice/backend/redis"
 )
 
 // peered is a Store that knows how another one on the same state is made.
 type peered struct {
-	*redis.Store
-	options redis.Options
+	*Store
+	with Options
 }
 
-// options maps those of the suite.
-func options(t testing.TB, url string, o backendtest.StoreOptions) redis.Options {
+// optionsFor maps those of the suite.
+func optionsFor(t testing.TB, url string, o backendtest.StoreOptions) Options {
 	t.Helper()
 	var strategy index.Strategy
 	if o.Share != "" {
@@ -27,7 +26,7 @@ func options(t testing.TB, url string, o backendtest.StoreOptions) redis.Options
 			t.Fatal(err)
 		}
 	}
-	return redis.Options{
+	return Options{
 		URL:              url,
 		KeyPrefix:        freshPrefix(),
 		Logger:           slog.New(slog.NewTextHandler(t.Output(), nil)),
@@ -40,10 +39,10 @@ func options(t testing.TB, url string, o backendtest.StoreOptions) redis.Options
 	}
 }
 
-func open(t testing.TB, o redis.Options) peered {
+func open(t testing.TB, o Options) peered {
 	t.Helper()
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
-	s, err := redis.New(context.Background(), o)
+	s, err := New(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,10 +59,10 @@ func harness(url string) backendtest.StoreHarness {
 		// Long enough for a busy machine to renew in time.
 		Lease: 500 * time.Millisecond,
 		Open: func(t *testing.T, o backendtest.StoreOptions) backend.Store {
-			return open(t, options(t, url, o))
+			return open(t, optionsFor(t, url, o))
 		},
 		Peer: func(t *testing.T, s backend.Store) backend.Store {
-			return open(t, s.(peered).options)
+			return open(t, s.(peered).with)
 		},
 	}
 }
