@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -276,5 +277,51 @@ func TestDeafServerStaysDown(t *testing.T) {
 		if gaps := g.gapList(); len(gaps) != 1 || !strings.Contains(gaps[0].Error(), "self-probe") {
 			t.Errorf("gateway %d: gaps %v, want one for the self-probe", i, gaps)
 		}
+	}
+}
+
+// TestManyInterests: tens of thousands of interests are live again after a
+// restart, on a link that is not taken for dead while the server takes them.
+func TestManyInterests(t *testing.T) {
+	t.Parallel()
+	const filters, callers = 20_000, 100
+	s := startService(t, program(t, "installed"), 1)
+	list := gateways(t, s, 2, nil)
+	name := func(i int) string { return fmt.Sprintf("site/%d/device/%d", i%100, i) }
+	var group sync.WaitGroup
+	for c := range callers {
+		group.Go(func() {
+			for i := c; i < filters; i += callers {
+				if err := list[0].Subscribe(t.Context(), name(i)+"/+", everyClass); err != nil {
+					t.Errorf("Subscribe: %v", err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	for _, when := range []string{"before", "after"} {
+		if when == "after" {
+			s.Kill(t)
+			for _, g := range list {
+				eventually(t, "health is red", func() bool { return g.Health() != nil })
+			}
+			s.Start(t)
+			for _, g := range list {
+				eventually(t, "health is green", func() bool { return g.Health() == nil })
+			}
+		}
+		for i := range filters {
+			list[1].publish(t, name(i)+"/"+when)
+		}
+		list[0].wait(t, "a message for each "+when, func() bool {
+			n := 0
+			for topic := range list[0].heard {
+				if strings.HasSuffix(topic, when) {
+					n++
+				}
+			}
+			return n == filters
+		})
 	}
 }

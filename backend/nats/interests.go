@@ -25,12 +25,15 @@ type interests struct {
 	// Owned by run.
 	link    *link
 	filters map[string]*interest
+	// retired subscriptions have been replaced by others. They are withdrawn
+	// when those are confirmed, so that nothing falls between.
+	retired []*natsgo.Subscription
 }
 
 // interest is one filter.
 type interest struct {
 	class backend.Class
-	subs  map[backend.Class][]*natsgo.Subscription // on the present link
+	subs  []*natsgo.Subscription // on the present link
 }
 
 // request asks for a change; with a link, for all interests on that link.
@@ -114,8 +117,11 @@ func (in *interests) carryOut(batch []*request) {
 		}
 	}
 	var err error
-	if confirm {
-		err = in.confirm()
+	if confirm || len(in.retired) > 0 {
+		if err = in.confirm(); err == nil {
+			withdraw(in.retired)
+			in.retired = nil
+		}
 	}
 	for _, r := range batch {
 		switch {
@@ -162,12 +168,11 @@ func (in *interests) confirm() error {
 func (in *interests) add(filter string, class backend.Class) (added backend.Class) {
 	i := in.filters[filter]
 	if i == nil {
-		i = &interest{subs: make(map[backend.Class][]*natsgo.Subscription)}
+		i = &interest{}
 		in.filters[filter] = i
 	}
 	added = class &^ i.class
-	i.class |= class
-	in.subscribe(filter, i, added)
+	in.set(filter, i, i.class|class)
 	return added
 }
 
@@ -176,32 +181,40 @@ func (in *interests) withdraw(filter string, class backend.Class) {
 	if i == nil {
 		return
 	}
-	for _, c := range classes {
-		if class&c == 0 {
-			continue
-		}
-		for _, s := range i.subs[c] {
-			_ = s.Unsubscribe() // fails on a connection that is gone, and so is the subscription
-		}
-		delete(i.subs, c)
-	}
-	if i.class &^= class; i.class == 0 {
+	in.set(filter, i, i.class&^class)
+	if i.class == 0 {
 		delete(in.filters, filter)
 	}
 }
 
-var classes = [...]backend.Class{backend.ClassQoS0, backend.ClassAcked}
+// set makes class the interest in filter. Where one set of classes follows
+// another, messages come twice for a while, which their sequence tells.
+func (in *interests) set(filter string, i *interest, class backend.Class) {
+	if class == i.class {
+		return
+	}
+	old := i.subs
+	i.class, i.subs = class, nil
+	if class == 0 {
+		withdraw(old)
+		return
+	}
+	in.subscribe(filter, i)
+	in.retired = append(in.retired, old...)
+}
 
-// subscribe makes the subscriptions of filter on the present link.
-func (in *interests) subscribe(filter string, i *interest, class backend.Class) {
-	for _, c := range classes {
-		if class&c == 0 {
-			continue
-		}
-		for _, subject := range in.b.subjects.filter(filter, c) {
-			if s := in.listen(subject); s != nil {
-				i.subs[c] = append(i.subs[c], s)
-			}
+// withdraw ends subscriptions. On a connection that is gone they are gone too.
+func withdraw(subs []*natsgo.Subscription) {
+	for _, s := range subs {
+		_ = s.Unsubscribe()
+	}
+}
+
+// subscribe makes the subscriptions of an interest on the present link.
+func (in *interests) subscribe(filter string, i *interest) {
+	for _, subject := range in.b.subjects.filter(filter, i.class) {
+		if s := in.listen(subject); s != nil {
+			i.subs = append(i.subs, s)
 		}
 	}
 }
@@ -220,14 +233,31 @@ func (in *interests) listen(subject string) *natsgo.Subscription {
 	return s
 }
 
-// move makes all interests anew on another link.
+// maxUnconfirmed is how many filters are asked for anew before the server has
+// confirmed them: pings must not wait behind more than it does in a fraction of
+// their interval, or the link is taken for dead while the server works.
+const maxUnconfirmed = 4096
+
+// move makes all interests anew on another link. A link on which that fails is
+// down.
 func (in *interests) move(l *link) {
-	in.link = l
+	in.link, in.retired = l, nil
+	for _, i := range in.filters {
+		i.subs = nil // of the link before
+	}
 	for _, subject := range in.fixed {
 		in.listen(subject)
 	}
+	n := 0
 	for filter, i := range in.filters {
-		clear(i.subs)
-		in.subscribe(filter, i, i.class)
+		if l.isDown() {
+			return
+		}
+		in.subscribe(filter, i)
+		if n++; n%maxUnconfirmed == 0 {
+			if err := l.flush(); err != nil {
+				l.fail(fmt.Errorf("subscribe: %w", err))
+			}
+		}
 	}
 }

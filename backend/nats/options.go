@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -209,6 +210,9 @@ func (o *Options) client() (natsgo.Options, error) {
 	var use natsgo.Option
 	switch {
 	case o.CredentialsFile != "":
+		if _, err := os.Stat(o.CredentialsFile); err != nil {
+			return c, fmt.Errorf("nats: CredentialsFile: %w", err)
+		}
 		use = natsgo.UserCredentials(o.CredentialsFile)
 	case o.NKeySeedFile != "":
 		var err error

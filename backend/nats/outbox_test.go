@@ -68,12 +68,12 @@ func TestOutboxFrames(t *testing.T) {
 		qos     byte
 		want    []string
 	}{
-		{"one", []string{"a"}, 0, []string{"p.q0.a 1 a"}},
-		{"acked", []string{"a"}, 2, []string{"p.q1.a 1 a"}},
-		{"same subject", []string{"a", "a", "a"}, 0, []string{"p.q0.a 1 a a a"}},
-		{"others between", []string{"a", "b", "a", "a"}, 0, []string{"p.q0.a 1 a", "p.q0.b 1 b", "p.q0.a 1 a a"}},
-		{"a notice between", []string{"a", "!", "a", "?", "a"}, 0, []string{"p.q0.a 1 a", "p.node.n 2", "p.q0.a 1 a", "p.probe 3", "p.q0.a 1 a"}},
-		{"too large to share", []string{"a", big, big, "a"}, 0, []string{"p.q0.a 1 a", "p.all 1 bbbbbbbbbb", "p.all 1 bbbbbbbbbb", "p.q0.a 1 a"}},
+		{"one", []string{"a"}, 0, []string{"p.q.0.a 1 a"}},
+		{"acked", []string{"a"}, 2, []string{"p.q.1.a 1 a"}},
+		{"same subject", []string{"a", "a", "a"}, 0, []string{"p.q.0.a 1 a a a"}},
+		{"others between", []string{"a", "b", "a", "a"}, 0, []string{"p.q.0.a 1 a", "p.q.0.b 1 b", "p.q.0.a 1 a a"}},
+		{"a notice between", []string{"a", "!", "a", "?", "a"}, 0, []string{"p.q.0.a 1 a", "p.node.n 2", "p.q.0.a 1 a", "p.probe 3", "p.q.0.a 1 a"}},
+		{"too large to share", []string{"a", big, big, "a"}, 0, []string{"p.q.0.a 1 a", "p.all 1 bbbbbbbbbb", "p.all 1 bbbbbbbbbb", "p.q.0.a 1 a"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestOutboxTooLarge(t *testing.T) {
 	if err := o.publish(t.Context(), fits); err != nil {
 		t.Error(err)
 	}
-	if got := taken(t, o); !slices.Equal(got, []string{"p.q0.a 1 a"}) {
+	if got := taken(t, o); !slices.Equal(got, []string{"p.q.0.a 1 a"}) {
 		t.Errorf("wrote %q", got)
 	}
 }

@@ -39,6 +39,7 @@ func TestOptions(t *testing.T) {
 		{"two ways", nats.Options{User: "u", Token: "t"}, "allowed is one"},
 		{"negative", nats.Options{QueueBytes: -1}, "QueueBytes is negative"},
 		{"no seed", nats.Options{NKeySeedFile: seed}, "NKeySeedFile"},
+		{"no credentials", nats.Options{CredentialsFile: "/nonexistent"}, "CredentialsFile"},
 		{"no file", nats.Options{NKeySeedFile: "/nonexistent"}, "NKeySeedFile"},
 	}
 	for _, tt := range tests {
@@ -70,7 +71,7 @@ func TestStartFails(t *testing.T) {
 	t.Cleanup(func() { frozen.Resume(t) })
 	silent.to(frozen.servers[0].address)
 	few := startService(t, path, 1, "-c", config(t, `authorization { users = [
-		{ user: u, password: p, permissions: { publish: "sluice.>", subscribe: { allow: ["sluice.q0.>"] } } } ] }`))
+		{ user: u, password: p, permissions: { publish: "sluice.>", subscribe: { allow: ["sluice.q.0.>"] } } } ] }`))
 	tests := []struct {
 		name        string
 		options     nats.Options

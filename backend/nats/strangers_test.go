@@ -33,7 +33,7 @@ func TestStrangersOnOurSubjects(t *testing.T) {
 	// A frame of ours, to be damaged.
 	frames := make(chan *natsgo.Msg, 1)
 	prefix := list[0].options.SubjectPrefix
-	sub, err := conn.ChanSubscribe(prefix+".q1.sample", frames)
+	sub, err := conn.ChanSubscribe(prefix+".q.1.sample", frames)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestStrangersOnOurSubjects(t *testing.T) {
 	list[0].wait(t, "the sample", func() bool { return list[0].heard["sample"] == 1 })
 
 	const random = 300
-	subjects := []string{".q0.a", ".q1.a.b", ".all", ".node.gateway-0", ".d0.$SYS", ".probe.gateway-0"}
+	subjects := []string{".q.0.a", ".q.1.a.b", ".all", ".node.gateway-0", ".d.0.$SYS", ".probe.gateway-0"}
 	send := func(i int, b []byte) {
 		if err := conn.Publish(prefix+subjects[i%len(subjects)], b); err != nil {
 			t.Fatal(err)
@@ -132,7 +132,7 @@ func TestRefusedSubscription(t *testing.T) {
 	t.Parallel()
 	path := program(t, "installed")
 	for name, conf := range map[string]string{
-		"permission": `authorization { users = [ { user: u, password: p, permissions: { publish: ">", subscribe: { allow: ">", deny: "*.*.q1.refused.>" } } } ] }`,
+		"permission": `authorization { users = [ { user: u, password: p, permissions: { publish: ">", subscribe: { allow: ">", deny: "*.*.q.*.refused.>" } } } ] }`,
 		"number":     `max_subscriptions: 8`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -157,7 +157,7 @@ func TestRefusedSubscription(t *testing.T) {
 func TestRefusedPublish(t *testing.T) {
 	t.Parallel()
 	s := startService(t, program(t, "installed"), 1, "-c", config(t,
-		`authorization { users = [ { user: u, password: p, permissions: { subscribe: ">", publish: { allow: ">", deny: "*.*.q1.>" } } } ] }`))
+		`authorization { users = [ { user: u, password: p, permissions: { subscribe: ">", publish: { allow: ">", deny: "*.*.q.1.>" } } } ] }`))
 	list := gateways(t, s, 1, func(o *nats.Options) { o.User, o.Password = "u", "p" })
 	list[0].publish(t, "a")
 	eventually(t, "health is red", func() bool { return list[0].Health() != nil })

@@ -8,9 +8,9 @@ import (
 
 // Subjects, below the prefix:
 //
-//	q0.<levels>     QoS 0 messages, one token a level
-//	q1.<levels>     QoS 1 and 2 messages
-//	d0. d1.         the same for topics that begin with '$', so that wildcards
+//	q.0.<levels>    QoS 0 messages, one token a level
+//	q.1.<levels>    QoS 1 and 2 messages; q.*.<levels> is both
+//	d.0. d.1.       the same for topics that begin with '$', so that wildcards
 //	                at the first level miss them [MQTT-4.7.2-1]
 //	all             messages whose subject would be too long, and what every
 //	                gateway must know; every gateway hears it
@@ -79,18 +79,22 @@ func (s *subjects) probe(id backend.NodeID) string {
 	return string(appendToken([]byte(s.prefix+".probe."), string(id)))
 }
 
-// root appends what stands in front of the levels of a topic or filter.
+// root appends what stands in front of the levels of a topic, of one class, or
+// of a filter.
 func (s *subjects) root(dst []byte, name string, class backend.Class) []byte {
 	dst = append(dst, s.prefix...)
 	if strings.HasPrefix(name, "$") {
-		dst = append(dst, ".d"...)
+		dst = append(dst, ".d."...)
 	} else {
-		dst = append(dst, ".q"...)
+		dst = append(dst, ".q."...)
 	}
-	if class == backend.ClassQoS0 {
+	switch class {
+	case backend.ClassQoS0:
 		return append(dst, '0')
+	case backend.ClassAcked:
+		return append(dst, '1')
 	}
-	return append(dst, '1')
+	return append(dst, '*')
 }
 
 // topic returns the subject of a topic.
@@ -106,7 +110,7 @@ func (s *subjects) topic(topic string, class backend.Class) string {
 	return string(b)
 }
 
-// filter returns the subjects of a filter for one class. There are none if
+// filter returns the subjects of a filter for class. There are none if
 // every topic that matches has too long a subject of its own, because a
 // wildcard is never longer than what it stands for.
 func (s *subjects) filter(filter string, class backend.Class) []string {

@@ -14,20 +14,20 @@ func TestSubjectOfTopic(t *testing.T) {
 		class backend.Class
 		want  string
 	}{
-		{"a", backend.ClassQoS0, "p.q0.a"},
-		{"a", backend.ClassAcked, "p.q1.a"},
-		{"a/b/c", backend.ClassQoS0, "p.q0.a.b.c"},
-		{"/", backend.ClassQoS0, "p.q0.%.%"},
-		{"a//b/", backend.ClassQoS0, "p.q0.a.%.b.%"},
-		{"%", backend.ClassQoS0, "p.q0.%25"},
-		{"a.b/*/>", backend.ClassQoS0, "p.q0.a%2Eb.%2A.%3E"},
-		{" \t\x7f/\n", backend.ClassQoS0, "p.q0.%20%09%7F.%0A"},
-		{"é/日本", backend.ClassQoS0, "p.q0.é.日本"},
-		{"$SYS/a", backend.ClassQoS0, "p.d0.$SYS.a"}, // [MQTT-4.7.2-1]
-		{"$", backend.ClassAcked, "p.d1.$"},
-		{"a/$SYS", backend.ClassQoS0, "p.q0.a.$SYS"},
-		{strings.Repeat("x", maxSubject-len("p.q0.")), backend.ClassQoS0, "p.q0." + strings.Repeat("x", maxSubject-len("p.q0."))},
-		{strings.Repeat("x", maxSubject-len("p.q0.")+1), backend.ClassQoS0, "p.all"},
+		{"a", backend.ClassQoS0, "p.q.0.a"},
+		{"a", backend.ClassAcked, "p.q.1.a"},
+		{"a/b/c", backend.ClassQoS0, "p.q.0.a.b.c"},
+		{"/", backend.ClassQoS0, "p.q.0.%.%"},
+		{"a//b/", backend.ClassQoS0, "p.q.0.a.%.b.%"},
+		{"%", backend.ClassQoS0, "p.q.0.%25"},
+		{"a.b/*/>", backend.ClassQoS0, "p.q.0.a%2Eb.%2A.%3E"},
+		{" \t\x7f/\n", backend.ClassQoS0, "p.q.0.%20%09%7F.%0A"},
+		{"é/日本", backend.ClassQoS0, "p.q.0.é.日本"},
+		{"$SYS/a", backend.ClassQoS0, "p.d.0.$SYS.a"}, // [MQTT-4.7.2-1]
+		{"$", backend.ClassAcked, "p.d.1.$"},
+		{"a/$SYS", backend.ClassQoS0, "p.q.0.a.$SYS"},
+		{strings.Repeat("x", maxSubject-len("p.q.0.")), backend.ClassQoS0, "p.q.0." + strings.Repeat("x", maxSubject-len("p.q.0."))},
+		{strings.Repeat("x", maxSubject-len("p.q.0.")+1), backend.ClassQoS0, "p.all"},
 		{strings.Repeat("/", maxSubject/2), backend.ClassQoS0, "p.all"},
 		{strings.Repeat(".", maxSubject/2), backend.ClassQoS0, "p.all"},
 		{strings.Repeat("x", 65535), backend.ClassAcked, "p.all"},
@@ -41,27 +41,34 @@ func TestSubjectOfTopic(t *testing.T) {
 
 func TestSubjectsOfFilter(t *testing.T) {
 	s := newSubjects("p")
-	long := strings.Repeat("x", maxSubject-len("p.q0."))
+	long := strings.Repeat("x", maxSubject-len("p.q.0."))
 	tests := []struct {
 		filter string
 		want   string // separated by spaces
 	}{
-		{"a", "p.q0.a"},
-		{"#", "p.q0.>"},
-		{"+", "p.q0.*"},
-		{"+/#", "p.q0.* p.q0.*.>"},
-		{"a/#", "p.q0.a p.q0.a.>"}, // [MQTT-4.7.1-2]
-		{"/#", "p.q0.% p.q0.%.>"},
-		{"a/+/b/+", "p.q0.a.*.b.*"},
-		{"+/", "p.q0.*.%"},
-		{"*/>", "p.q0.%2A.%3E"},
-		{"$SYS/#", "p.d0.$SYS p.d0.$SYS.>"},
-		{"$SYS/+", "p.d0.$SYS.*"},
-		{long, "p.q0." + long},
-		{long + "/#", "p.q0." + long + " p.q0." + long + ".>"},
+		{"a", "p.q.0.a"},
+		{"#", "p.q.0.>"},
+		{"+", "p.q.0.*"},
+		{"+/#", "p.q.0.* p.q.0.*.>"},
+		{"a/#", "p.q.0.a p.q.0.a.>"}, // [MQTT-4.7.1-2]
+		{"/#", "p.q.0.% p.q.0.%.>"},
+		{"a/+/b/+", "p.q.0.a.*.b.*"},
+		{"+/", "p.q.0.*.%"},
+		{"*/>", "p.q.0.%2A.%3E"},
+		{"$SYS/#", "p.d.0.$SYS p.d.0.$SYS.>"},
+		{"$SYS/+", "p.d.0.$SYS.*"},
+		{long, "p.q.0." + long},
+		{long + "/#", "p.q.0." + long + " p.q.0." + long + ".>"},
 		{long + "/+", ""},
 		{long + "x", ""},
 		{long + "x/#", ""},
+	}
+	for class, want := range map[backend.Class]string{
+		backend.ClassQoS0: "p.q.0.a p.q.0.a.>", backend.ClassAcked: "p.q.1.a p.q.1.a.>", backend.ClassQoS0 | backend.ClassAcked: "p.q.*.a p.q.*.a.>",
+	} {
+		if got := strings.Join(s.filter("a/#", class), " "); got != want {
+			t.Errorf("class %d: %s, want %s", class, got, want)
+		}
 	}
 	for _, tt := range tests {
 		if got := strings.Join(s.filter(tt.filter, backend.ClassQoS0), " "); got != tt.want {
@@ -122,7 +129,7 @@ func FuzzSubjects(f *testing.F) {
 		patterns := s.filter(filter, backend.ClassAcked)
 		heard := subject == s.all
 		if !heard {
-			if got := topicOf(strings.TrimPrefix(strings.TrimPrefix(subject, "p.x.q1."), "p.x.d1.")); got != topic {
+			if got := topicOf(strings.TrimPrefix(strings.TrimPrefix(subject, "p.x.q.1."), "p.x.d.1.")); got != topic {
 				t.Fatalf("topic %q has subject %q, which means %q", topic, subject, got)
 			}
 		}
