@@ -88,12 +88,6 @@ func receives(t *testing.T, c *wire.Client, payload string) wire.Publish {
 	return p
 }
 
-// ack sends an acknowledgement and expects no answer to it.
-func ack(c *wire.Client, a wire.Ack) {
-	c.Send(a)
-	c.Ping()
-}
-
 // rounds runs a test of its own, in parallel, for each QoS.
 func rounds(t *testing.T, f func(t *testing.T, qos byte)) {
 	t.Helper()
