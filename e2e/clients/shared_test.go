@@ -27,9 +27,10 @@ func TestSharedSubscription(t *testing.T) {
 		}
 		type got struct {
 			member  int
+			topic   string
 			message string
 		}
-		arrived := make(chan got, 200)
+		arrived := make(chan got, 400)
 		for i, c := range members {
 			go func() { // ends with the connection
 				for {
@@ -37,7 +38,7 @@ func TestSharedSubscription(t *testing.T) {
 					if err != nil || r.Message == nil {
 						return
 					}
-					arrived <- got{i, string(r.Message.Payload)}
+					arrived <- got{i, r.Message.Topic, string(r.Message.Payload)}
 				}
 			}()
 		}
@@ -47,8 +48,11 @@ func TestSharedSubscription(t *testing.T) {
 			var counts [3]int
 			seen := map[string]bool{}
 			publisher.publish(numbered(topic+"/"+name, 1, 60)...)
-			for range 60 {
+			for len(seen) < 60 {
 				one := <-arrived
+				if one.topic != topic+"/"+name {
+					continue // what a member had not acknowledged when it went
+				}
 				if seen[one.message] {
 					t.Fatalf("%s: message %s came twice", name, one.message)
 				}
