@@ -65,9 +65,7 @@ func (s *Store) deliver(ctx context.Context, letters []letter) error {
 	for {
 		known := s.replica.applied.Load()
 		data := *s.replica.data.Load()
-		for i := range letters {
-			s.plan(&letters[i])
-		}
+		s.planAll(letters)
 		if err := s.keepChoices(ctx, letters); err != nil {
 			return err
 		}
@@ -137,6 +135,46 @@ func (s *Store) mendDisplaced(ctx context.Context, parcels []*parcel) error {
 		}
 	}
 	return nil
+}
+
+// planAll decides who gets what, as far as that is open, by one state of the
+// index: of two messages for one session the second must not find an inbox that
+// the first has not found.
+func (s *Store) planAll(letters []letter) {
+	for {
+		generation := s.replica.index.Generation()
+		for i := range letters {
+			s.plan(&letters[i])
+		}
+		again := s.replica.index.Generation() != generation
+		for i := range letters {
+			l := &letters[i]
+			for _, p := range l.parcels {
+				again = again || p.outdated()
+			}
+			for _, sh := range l.shares {
+				if sh.parcel != nil && sh.parcel.outdated() {
+					sh.settled, again = false, true
+				}
+			}
+		}
+		if !again {
+			return
+		}
+		for i := range letters {
+			letters[i].planned = false
+		}
+	}
+}
+
+// outdated reports whether a parcel that is still to be sent has been overtaken
+// by a move of its inbox.
+func (p *parcel) outdated() bool {
+	if p.state != waiting || p.to == nil {
+		return false
+	}
+	at := p.to.place.Load()
+	return at == nil || at.key != p.key
 }
 
 // plan decides who gets what of l, as far as that is open.

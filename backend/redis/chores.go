@@ -164,7 +164,7 @@ func (s *Store) settle(ctx context.Context, clients []backend.ClientID, lost dea
 	if err != nil {
 		return nil, err
 	}
-	if err := s.conclude(ctx, lost.id != "", outcomes...); err != nil {
+	if err := s.conclude(ctx, lost.id != "", nil, outcomes...); err != nil {
 		return nil, err
 	}
 	return outcomes, s.mendOutdated(ctx, outcomes)

@@ -248,6 +248,20 @@ func (s *Store) dump(ctx context.Context, clients []backend.ClientID) ([]*change
 	return changes, nil
 }
 
+// largestDelta is from which length on a change is not in the log itself, which
+// would grow large otherwise: who follows reads the session.
+const largestDelta = 1024
+
+// logged returns a change as it is in the log.
+func (c *change) logged() []byte {
+	b := c.encode()
+	if len(b) <= largestDelta {
+		return b
+	}
+	// It follows on no version before it.
+	return (&change{client: c.client, prev: c.ver, ver: c.ver}).encode()
+}
+
 // publish records changes for all gateways, and applies them here. When it
 // returns every append sees them.
 func (s *Store) publish(ctx context.Context, changes ...*change) error {
@@ -260,13 +274,10 @@ func (s *Store) publish(ctx context.Context, changes ...*change) error {
 		logs[i] = &call{
 			script: logScript,
 			keys:   []string{s.keys.directory(b), s.keys.log(b), s.keys.changes(b)},
-			args:   []any{string(c.client), strconv.FormatUint(c.ver, 10), c.encode(), c.listing(), logLength},
+			args:   []any{string(c.client), strconv.FormatUint(c.ver, 10), c.logged(), c.listing(), logLength},
 		}
 	}
-	if err := s.run(ctx, logs...); err != nil {
-		return err
-	}
-	n, err := s.client.HIncrBy(ctx, s.keys.version(), versionCount, 1).Result()
+	n, err := s.record(ctx, logs)
 	if err != nil {
 		return err
 	}
@@ -278,9 +289,30 @@ func (s *Store) publish(ctx context.Context, changes ...*change) error {
 		clear = r.apply(c) && clear
 	}
 	if clear {
-		r.applied.CompareAndSwap(uint64(n)-1, uint64(n))
+		r.applied.CompareAndSwap(n-1, n)
 	}
 	return nil
+}
+
+// record writes logs, and then raises the number of changes, which it returns.
+func (s *Store) record(ctx context.Context, logs []*call) (uint64, error) {
+	if !s.clustered {
+		p := s.client.Pipeline()
+		cmds := make([]*goredis.Cmd, len(logs))
+		for i, c := range logs {
+			cmds[i] = p.EvalSha(ctx, c.script.sha, c.keys, c.args...)
+		}
+		raised := p.HIncrBy(ctx, s.keys.version(), versionCount, 1)
+		_, err := p.Exec(ctx)
+		if !missing(err) {
+			return uint64(raised.Val()), err
+		}
+	}
+	if err := s.run(ctx, logs...); err != nil {
+		return 0, err
+	}
+	n, err := s.client.HIncrBy(ctx, s.keys.version(), versionCount, 1).Result()
+	return uint64(n), err
 }
 
 // mend looks what has become of sessions whose inbox was not where the index

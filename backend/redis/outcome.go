@@ -157,9 +157,10 @@ func (s *Store) whole(ctx context.Context, sc *script, clients []backend.ClientI
 	return outcomes, codes, nil
 }
 
-// conclude tells the index and the groups what became of sessions, and has
-// clients come up when there is something to do for them.
-func (s *Store) conclude(ctx context.Context, schedule bool, outcomes ...*outcome) error {
+// conclude tells the index and the groups what became of sessions, has clients
+// come up when there is something to do for them, and then takes them from the
+// lists of their gateways.
+func (s *Store) conclude(ctx context.Context, schedule bool, dismissed []*call, outcomes ...*outcome) error {
 	var changes []*change
 	var leaving, timers []*call
 	for _, o := range outcomes {
@@ -182,7 +183,7 @@ func (s *Store) conclude(ctx context.Context, schedule bool, outcomes ...*outcom
 	if err := s.publish(ctx, changes...); err != nil {
 		return err
 	}
-	return s.run(ctx, timers...)
+	return s.inOrder(ctx, timers, dismissed)
 }
 
 func (s *Store) schedule(c backend.ClientID, at int64) *call {

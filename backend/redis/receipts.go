@@ -20,7 +20,7 @@ import (
 const keepReceipts = time.Minute
 
 // forgetAtOnce is how many packet identifiers one script forgets.
-const forgetAtOnce = 4096
+const forgetAtOnce = 1024
 
 // receipt is what is known of a packet identifier.
 type receipt struct {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"embed"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -160,6 +161,20 @@ func (s *Store) runOne(ctx context.Context, sc *script, keys []string, args ...a
 	c := &call{script: sc, keys: keys, args: args}
 	err := s.run(ctx, c)
 	return c.reply, err
+}
+
+// inOrder carries out steps of which each must be done before the next begins.
+// On a single server that takes one pipeline.
+func (s *Store) inOrder(ctx context.Context, steps ...[]*call) error {
+	if !s.clustered {
+		return s.run(ctx, slices.Concat(steps...)...)
+	}
+	for _, step := range steps {
+		if err := s.run(ctx, step...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // reply is the answer of a script: a list. What is not there is empty.

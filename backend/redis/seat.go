@@ -47,7 +47,7 @@ func (s *Store) seatOf(ctx context.Context, c backend.ClientID) (seat, error) {
 
 // look reads the seat of a client and the gateway that it is connected to.
 func (s *Store) look(ctx context.Context, c backend.ClientID) (seat, backend.NodeID, error) {
-	v, err := s.client.HMGet(ctx, s.keys.session(c).meta(), "box", "inc", "node").Result()
+	v, err := s.client.HMGet(ctx, s.keys.session(c).meta(), seatFields...).Result()
 	if err != nil {
 		return noSeat, "", err
 	}
@@ -71,6 +71,9 @@ func (s *Store) lookAll(ctx context.Context, clients []backend.ClientID) ([]seat
 	}
 	return at, nil
 }
+
+// seatFields are the fields of meta that readSeat reads.
+var seatFields = []string{"box", "inc", "node"}
 
 // readSeat reads a seat and a gateway as they are in meta.
 func readSeat(r reply) (seat, backend.NodeID) {

@@ -64,14 +64,22 @@ func (s *Store) claim(ctx context.Context, n *node, r backend.OpenRequest, ticke
 // approach notes the client at the gateway and looks where its session is.
 func (s *Store) approach(ctx context.Context, n *node, c backend.ClientID) (ticket string, at seat, owner backend.NodeID, err error) {
 	enlist, ticket := s.enlist(n, c)
-	if err := s.run(ctx, enlist); err != nil {
+	p := s.client.Pipeline()
+	enlisted := p.EvalSha(ctx, enlist.script.sha, enlist.keys, enlist.args...)
+	looked := p.HMGet(ctx, s.keys.session(c).meta(), seatFields...)
+	_, _ = p.Exec(ctx) // each has its own error
+	enlist.take(enlisted)
+	if missing(enlist.err) {
+		enlist.err = s.run(ctx, enlist)
+	}
+	if err := errors.Join(enlist.err, looked.Err()); err != nil {
 		return "", noSeat, "", err
 	}
 	if enlist.reply.int(0) == 0 {
 		return "", noSeat, "", errFenced
 	}
-	at, owner, err = s.look(ctx, c)
-	return ticket, at, owner, err
+	at, owner = readSeat(reply(looked.Val()))
+	return ticket, at, owner, nil
 }
 
 // dead is a gateway whose lease has ended, and when, in ms; the zero value is
@@ -160,13 +168,12 @@ func (s *Store) opened(ctx context.Context, n *node, r backend.OpenRequest, out 
 	if out.change != nil && !out.change.gone {
 		out.change.node, out.change.epoch = n.ID, o.Lease.Epoch
 	}
-	if err := s.conclude(ctx, true, out); err != nil {
-		return nil, err
-	}
+	var dismissed []*call
 	if o.Previous.Epoch != 0 && o.Previous.Node != n.ID {
-		if err := s.run(ctx, s.dismiss(o.Previous.Node, r.Client, m.str(6))); err != nil {
-			return nil, err
-		}
+		dismissed = append(dismissed, s.dismiss(o.Previous.Node, r.Client, m.str(6)))
+	}
+	if err := s.conclude(ctx, true, dismissed, out); err != nil {
+		return nil, err
 	}
 	if ver := uint64(m.int(11)); ver != 0 {
 		if err := s.assureIndexed(ctx, r.Client, ver); err != nil {
@@ -235,10 +242,8 @@ func (s *Store) release(ctx context.Context, l backend.Lease, r backend.ReleaseR
 	}
 	s.seats.forget(l.Client)
 	out := outcomes[0]
-	if err := s.conclude(ctx, true, out); err != nil {
-		return nil, err
-	}
-	return out.due, s.run(ctx, s.dismiss(l.Node, l.Client, out.more.str(0)))
+	dismissed := []*call{s.dismiss(l.Node, l.Client, out.more.str(0))}
+	return out.due, s.conclude(ctx, true, dismissed, out)
 }
 
 // Destroy implements [backend.Sessions].
@@ -277,12 +282,10 @@ func (s *Store) destroy(ctx context.Context, c backend.ClientID) (previous backe
 		return backend.Lease{}, nil, err
 	}
 	out := outcomes[0]
-	if err := s.conclude(ctx, true, out); err != nil {
-		return backend.Lease{}, nil, err
-	}
+	var dismissed []*call
 	if epoch := uint64(out.more.int(0)); epoch != 0 {
 		previous = backend.Lease{Client: c, Node: backend.NodeID(out.more.str(1)), Epoch: epoch}
-		err = s.run(ctx, s.dismiss(previous.Node, c, out.more.str(2)))
+		dismissed = append(dismissed, s.dismiss(previous.Node, c, out.more.str(2)))
 	}
-	return previous, out.due, err
+	return previous, out.due, s.conclude(ctx, true, dismissed, out)
 }

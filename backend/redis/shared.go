@@ -108,7 +108,7 @@ func (s *Store) reviewShare(ctx context.Context, sh *share, stale bool) error {
 	case p == nil && sh.chosen.Conn == nil:
 		sh.settled = !stale // somebody may be there now
 	case p == nil:
-		sh.settled = sh.chosen.Session.Conn() == sh.chosen.Conn
+		sh.settled = sh.chosen.Session.Conn() == sh.chosen.Conn && sh.holds()
 	case p.state == nowhere && p.to == nil && !stale:
 		// The group has no members left, whatever the index says.
 		sh.parcel = nil
@@ -131,6 +131,13 @@ func (s *Store) reviewShare(ctx context.Context, sh *share, stale bool) error {
 	return nil
 }
 
+// holds reports whether the one who was chosen is still the member that it was.
+func (sh *share) holds() bool {
+	d, ok := sh.group.Delivery(sh.chosen.Session)
+	was := sh.chosen.Delivery
+	return ok && d.QoS == was.QoS && d.RetainAsPublished == was.RetainAsPublished && slices.Equal(d.IDs, was.IDs)
+}
+
 // local returns the gateway that members of shared groups are to be at if
 // possible.
 func (s *Store) local() backend.NodeID {
@@ -147,6 +154,10 @@ func (s *Store) Requeue(ctx context.Context, from backend.ClientID, entries []ba
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	// Who has come just now is preferred to the one that had its turn.
+	if err := s.replica.catchUp(ctx); err != nil {
+		return s.failed("requeue", err)
+	}
 	var avoid []*index.Session
 	if rec, _ := s.replica.lookUp(from); rec != nil && rec.Conn() != nil {
 		avoid = append(avoid, &rec.Session) // it is back, but had its turn
