@@ -6,6 +6,8 @@ GO       ?= go
 FUZZTIME ?= 60s
 BENCH    ?= .
 COUNT    ?= 6
+# The source of the load generator that make bench measures with.
+MQTTLOAD ?= ../shared/mqttload
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # Tools run at these versions, on every machine.
@@ -55,11 +57,16 @@ conformance: ## every statement of MQTT 3.1.1 and 5.0 that binds a server, with 
 fuzz: ## each fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
 
-.PHONY: bench
-bench: ## benchmarks that match BENCH, COUNT times, summed up
+.PHONY: microbench
+microbench: ## Go benchmarks that match BENCH, COUNT times, summed up
 	@mkdir -p bin
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./... | tee bin/bench.txt
 	$(GO) run $(BENCHSTAT) bin/bench.txt
+
+.PHONY: bench
+bench: ## compare with other brokers, interleaved; BENCHFLAGS='-reps 3 -scenarios pairs0,conn10k -peers sluice,nats'
+	@if [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ]; then e2e/install.sh mosquitto; fi
+	cd e2e && $(GO) run ./bench -mqttload '$(abspath $(MQTTLOAD))' $(BENCHFLAGS)
 
 .PHONY: lint
 lint: ## format, vet and staticcheck, both modules

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Installs what the tests use: the Mosquitto commands, Paho for Python, Chromium,
-# Node and the NATS and Redis servers from Debian, MQTT.js from npm. Says nothing
-# and takes a moment where all is there. Without apt-get or root it names what is
-# missing.
+# install.sh [PACKAGE...] installs what the tests use: the Mosquitto commands,
+# Paho for Python, Chromium, Node and the NATS and Redis servers from Debian,
+# MQTT.js from npm; and each PACKAGE of Debian that has no command of its name
+# here. Says nothing and takes a moment where all is there. Without apt-get or
+# root it names what is missing.
 set -eu
 cd "$(dirname "$0")"
 
@@ -18,6 +19,10 @@ command -v node >/dev/null || need nodejs
 command -v npm >/dev/null || need npm
 command -v nats-server >/dev/null || need nats-server
 command -v redis-server >/dev/null || need redis-server
+
+for package in "$@"; do
+	command -v "$package" >/dev/null || [ -x "/usr/sbin/$package" ] || need "$package"
+done
 
 if [ -n "$packages" ]; then
 	if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
