@@ -137,6 +137,15 @@ type ReleaseRequest struct {
 	Sent uint64
 }
 
+// Standing is how things are with a lease that was given out.
+type Standing struct {
+	// Fenced: calls under the lease return [ErrFenced].
+	Fenced bool
+	// Last is the newest entry of the session's inbox; 0 if there is none, or
+	// the lease is fenced.
+	Last uint64
+}
+
 // Sessions are the clients' sessions.
 type Sessions interface {
 	// Open claims the session of a client under a new epoch and fences all
@@ -168,6 +177,12 @@ type Sessions interface {
 	// Release detaches the session from its connection. An ephemeral session
 	// ends. It returns work that became due at once, as [Opened].Due does.
 	Release(ctx context.Context, l Lease, r ReleaseRequest) ([]Chore, error)
+
+	// Review fills out[i] for leases[i]; out has their length. It is one call
+	// for many sessions, and cheaper for each than any other: who may have
+	// missed a notice finds out by it which sessions were lost and which
+	// inboxes have more than was heard of.
+	Review(ctx context.Context, leases []Lease, out []Standing) error
 
 	// Destroy ends the session of a client, attached or not, as an operator
 	// asks; the connection, if any, is returned as fenced. Its will is

@@ -132,6 +132,13 @@ func (s *faultyStore) Advance(ctx context.Context, l backend.Lease, p backend.Pr
 	return s.Store.Advance(ctx, l, p)
 }
 
+func (s *faultyStore) Review(ctx context.Context, leases []backend.Lease, out []backend.Standing) error {
+	if err := s.before("Review"); err != nil {
+		return err
+	}
+	return s.Store.Review(ctx, leases, out)
+}
+
 func (s *faultyStore) Forget(ctx context.Context, l backend.Lease, ids []uint16) error {
 	if err := s.before("Forget"); err != nil {
 		return err

@@ -35,6 +35,7 @@ type storeFault struct {
 	release   func(*backend.ReleaseRequest)
 	chores    func([]backend.Chore) []backend.Chore // of Open and Release
 	lease     func(error) error                     // of Advance and Forget
+	standing  func(*backend.Standing)
 	msgs      func([]*backend.Message) []*backend.Message
 	appended  func([]backend.Append)
 	enqueued  func(uint64) uint64
@@ -166,6 +167,16 @@ func (b *brokenStore) Forget(ctx context.Context, l backend.Lease, ids []uint16)
 		ids = f(ids)
 	}
 	return b.Store.Forget(ctx, l, ids)
+}
+
+func (b *brokenStore) Review(ctx context.Context, leases []backend.Lease, out []backend.Standing) error {
+	err := b.Store.Review(ctx, leases, out)
+	for i := range out {
+		if f := b.fault.standing; f != nil {
+			f(&out[i])
+		}
+	}
+	return err
 }
 
 func (b *brokenStore) TakeShared(ctx context.Context, l backend.Lease, filter string, limit int) ([]backend.Entry, bool, error) {
@@ -336,6 +347,8 @@ func storeFaultTable() []*storeFault {
 		{name: "done ignored", notices: "inboxes/advance done", progress: func(p *backend.Progress) { p.Done = nil }},
 		{name: "base ignored", notices: "inboxes/advance base", progress: func(p *backend.Progress) { p.Base = 0 }},
 		{name: "fenced in silence", notices: "fencing/by takeover", lease: func(error) error { return nil }},
+		{name: "review sees no takeover", notices: "review/fenced", standing: func(s *backend.Standing) { s.Fenced = false }},
+		{name: "review sees no mail", notices: "review/newest entry", standing: func(s *backend.Standing) { s.Last = 0 }},
 		{name: "first of enqueue wrong", notices: "inboxes/enqueue", enqueued: func(n uint64) uint64 { return n + 1 }},
 		{name: "group queue reversed", notices: "group queue/ephemeral member", taken: func(e []backend.Entry, _ *bool) []backend.Entry { slices.Reverse(e); return e }},
 		{name: "group queue cut", notices: "group queue/shared among takers", taken: func(e []backend.Entry, _ *bool) []backend.Entry { return e[:min(len(e), 2)] }},

@@ -86,6 +86,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"nodes", nodeCases},
 		{"sessions", sessionCases},
 		{"fencing", fencingCases},
+		{"review", reviewCases},
 		{"expiry", expiryCases},
 		{"wills", willCases},
 		{"subscriptions", subscriptionCases},

@@ -46,6 +46,16 @@ func leaseCalls(s backend.Store, l backend.Lease) map[string]func(ctx context.Co
 		"Advance": func(ctx context.Context) error {
 			return s.Advance(ctx, l, backend.Progress{Base: 1, Released: []uint64{2}, Done: []uint64{3}})
 		},
+		"Review": func(ctx context.Context) error {
+			out := make([]backend.Standing, 1)
+			if err := s.Review(ctx, []backend.Lease{l}, out); err != nil {
+				return err
+			}
+			if out[0].Fenced {
+				return backend.ErrFenced
+			}
+			return nil
+		},
 		"Forget": func(ctx context.Context) error { return s.Forget(ctx, l, []uint16{7}) },
 		"TakeShared": func(ctx context.Context) error {
 			_, _, err := s.TakeShared(ctx, l, "$share/group/rich/é/#", 10)

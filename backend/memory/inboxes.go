@@ -166,6 +166,23 @@ func (s *Store) Fetch(ctx context.Context, l backend.Lease, after uint64, atMost
 	return entries, false, nil
 }
 
+// Review implements [backend.Sessions].
+func (s *Store) Review(ctx context.Context, leases []backend.Lease, out []backend.Standing) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	for i, l := range leases {
+		ss, err := s.hold(l)
+		if err != nil {
+			out[i] = backend.Standing{Fenced: true}
+			continue
+		}
+		out[i] = backend.Standing{Last: ss.inbox.last()}
+		ss.mu.Unlock()
+	}
+	return nil
+}
+
 // Advance implements [backend.Inboxes].
 func (s *Store) Advance(ctx context.Context, l backend.Lease, p backend.Progress) error {
 	if err := s.enter(ctx); err != nil {

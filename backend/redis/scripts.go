@@ -53,6 +53,7 @@ var (
 	checkScript       = leaseScript("check")
 	forgetScript      = leaseScript("forget")
 	fetchScript       = leaseScript("fetch", "lib_inbox")
+	reviewScript      = leaseScript("review", "lib_inbox")
 	advanceScript     = leaseScript("advance", "lib_inbox")
 	enqueueScript     = leaseScript("enqueue", "lib_inbox", "lib_seen")
 
