@@ -336,10 +336,3 @@ type Chores interface {
 // to: long enough for a publication that waits for a busy store, short enough
 // for a will to be 'within seconds'.
 const ChoreClaim = 5 * time.Second
-
-// Census is implemented by a [Store] that can count its sessions at little
-// cost. It is for people to look at, not to decide on.
-type Census interface {
-	// CountSessions returns how many sessions there are, connected or not.
-	CountSessions(ctx context.Context) (int64, error)
-}

@@ -104,6 +104,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"any input", inputCases},
 		{"calls", callCases},
 		{"concurrency", concurrencyCases},
+		{"directory", directoryCases},
 	}
 	t.Run("alone", func(t *testing.T) {
 		for _, g := range groups {

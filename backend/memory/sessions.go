@@ -142,17 +142,3 @@ func (s *Store) Destroy(ctx context.Context, c backend.ClientID) (previous backe
 	s.end(ss, &due)
 	return previous, due, nil
 }
-
-// CountSessions implements [backend.Census].
-func (s *Store) CountSessions(ctx context.Context) (n int64, err error) {
-	if err := s.enter(ctx); err != nil {
-		return 0, err
-	}
-	for i := range s.shards {
-		sh := &s.shards[i]
-		sh.mu.RLock()
-		n += int64(len(sh.sessions))
-		sh.mu.RUnlock()
-	}
-	return n, nil
-}

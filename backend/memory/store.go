@@ -91,7 +91,7 @@ type Store struct {
 //	             even for reading, knows that no lease of the shard changes
 //	receipts.mu  the QoS 2 publishes of one client; held during their append
 //	session.mu   everything else of one session
-//	the index, node.mu, retained.mu and the locks of timers, chores and
+//	the index, node.mu, retained.mu and the locks of timers, chores, bans and
 //	strangers    their own content; none of them is held while another lock is
 //	             taken, but for those inside the index
 //
@@ -109,6 +109,7 @@ type state struct {
 	chores    chores
 	retained  retained
 	strangers strangers
+	bans      bans
 
 	epochs       atomic.Uint64 // the last that was given out, to any client
 	incarnations atomic.Uint64

@@ -18,6 +18,7 @@
 //	{v}                   identity of the data; how many changes there were
 //	{q:<group>}:…         members, queue and claims of a shared group
 //	{queues}              groups with claims by the time at which those end
+//	{b}:m :n              bans; number of the last change of them
 //	{r:<n>}:m :t :e :b    retained messages of a bucket
 //
 // Every script touches the keys of one tag. What spans several is ordered so
