@@ -8,6 +8,8 @@ BENCH    ?= .
 COUNT    ?= 6
 # The source of the load generator that make bench measures with.
 MQTTLOAD ?= ../shared/mqttload
+SEED     ?= 1
+MINUTES  ?= 30
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # Tools run at these versions, on every machine.
@@ -43,6 +45,10 @@ redis: clients ## the Redis store against real servers, a preview
 .PHONY: e2e
 e2e: clients ## the built gateway against real clients
 	cd e2e && E2E_RACE=1 $(GO) test -count=1 ./...
+
+.PHONY: chaos
+chaos: clients ## break a cluster at random (SEED) for MINUTES, and check that nothing is lost
+	cd e2e && CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) $(GO) test -count=1 -timeout 0 -v -run TestChaos ./chaos
 
 .PHONY: clients
 clients: ## install the clients and servers that the tests need (Debian, as root)

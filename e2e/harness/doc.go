@@ -7,12 +7,14 @@
 //
 // which removes the binary and stops the shared gateway at the end. [Shared]
 // is the gateway to use; [Start] is for tests that configure, signal or kill
-// one.
+// one; [StartCluster] is several with a Redis, a NATS and a balancer, all of
+// which can be killed, paused and started again.
 //
 // Environment of the tests:
 //
 //	E2E_RACE=1       build the gateway with the race detector
 //	E2E_GATEWAY      path of a binary to use instead of building one
+//	E2E_CLUSTER=n    Shared and Start are n gateways on a Redis and a NATS
 //	E2E_TCP          host:port list, by comma: test this broker instead. With
 //	                 more than one (a cluster), connections are spread at random
 //	E2E_WS, E2E_HTTP its WebSocket and HTTP URLs, lists in the same order;

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -19,9 +21,12 @@ type Gateway struct {
 	// HTTP is the base URL of health, metrics and API, http://host:port.
 	HTTP string
 
-	process  *process // nil for a broker that runs already
-	cluster  []string // all TCP addresses
-	clusterW []string // all WebSocket URLs
+	path     string     // of the binary
+	env      []string   // of the process
+	process  *process   // nil for a broker that runs already
+	members  []*Gateway // of a cluster that is used as one
+	cluster  []string   // all TCP addresses
+	clusterW []string   // all WebSocket URLs
 }
 
 // AnyTCP returns a TCP address to connect to: of a cluster, any one.
@@ -45,7 +50,7 @@ func (g *Gateway) External() bool { return g.process == nil }
 // "MQTT_MAX_QOS=1" added to its environment, and waits until it is ready. When
 // the test ends the gateway is stopped; unless it was killed, it must leave
 // with exit code 0. With E2E_TCP a test that sets variables is skipped and
-// others get that broker.
+// others get that broker. With E2E_CLUSTER the variables are those of a cluster.
 func Start(t testing.TB, env ...string) *Gateway {
 	t.Helper()
 	if g := external(); g != nil {
@@ -54,19 +59,50 @@ func Start(t testing.TB, env ...string) *Gateway {
 		}
 		return g
 	}
-	g, err := start(env)
+	g, err := startAny(env)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	t.Cleanup(func() { g.finish(t) })
+	return g
+}
+
+// startAny starts a gateway, or with E2E_CLUSTER=n as many as one.
+func startAny(env []string) (*Gateway, error) {
+	text := os.Getenv("E2E_CLUSTER")
+	if text == "" {
+		return start(env)
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > 9 {
+		return nil, fmt.Errorf("harness: E2E_CLUSTER=%s: allowed are 1 to 9", text)
+	}
+	return startMembers(n, env)
+}
+
+// each returns the gateways behind g: itself, unless it is a cluster.
+func (g *Gateway) each() []*Gateway {
+	if len(g.members) > 0 {
+		return g.members
+	}
+	return []*Gateway{g}
+}
+
+// finish stops what still runs at the end of a test.
+func (g *Gateway) finish(t testing.TB) {
+	t.Helper()
+	for _, g := range g.each() {
+		g.process.cmd.Process.Signal(syscall.SIGCONT) // in case it is paused
 		if err := g.process.stop(); err != nil {
 			t.Error(err)
 		}
-		if t.Failed() {
-			t.Logf("log of the gateway:\n%s", g.process.log.tail())
+		if strings.Contains(g.process.log.String(), "WARNING: DATA RACE") { // a killed process does not say so by its exit code
+			t.Error("the race detector found something")
 		}
-	})
-	return g
+		if t.Failed() {
+			t.Logf("log of the gateway %s:\n%s", g.TCP, g.process.log.tail())
+		}
+	}
 }
 
 // shared is the gateway of this test process.
@@ -87,14 +123,16 @@ func Shared(t testing.TB) *Gateway {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.gateway == nil && shared.err == nil {
-		shared.gateway, shared.err = start(nil)
+		shared.gateway, shared.err = startAny(nil)
 	}
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("new in the log of the shared gateway:\n%s", shared.gateway.process.log.news())
+			for _, g := range shared.gateway.each() {
+				t.Logf("new in the log of the shared gateway:\n%s", g.process.log.news())
+			}
 		}
 	})
 	return shared.gateway
@@ -115,11 +153,21 @@ func Main(m *testing.M) {
 	}
 	built.allowed = true
 	code := m.Run()
-	if g := shared.gateway; g != nil {
-		if err := g.process.stop(); err != nil {
-			fmt.Fprintf(os.Stderr, "shared gateway: %v\n%s\n", err, g.process.log.tail())
-			code = max(code, 1)
+	if shared.gateway != nil {
+		for _, g := range shared.gateway.each() {
+			if err := g.process.stop(); err != nil {
+				fmt.Fprintf(os.Stderr, "shared gateway: %v\n%s\n", err, g.process.log.tail())
+				code = max(code, 1)
+			}
 		}
+	}
+	for _, s := range []*Server{services.redis, services.nats} {
+		if s != nil && s.process != nil {
+			s.process.kill()
+		}
+	}
+	if services.dir != "" {
+		os.RemoveAll(services.dir)
 	}
 	if built.dir != "" {
 		os.RemoveAll(built.dir)

@@ -1,16 +1,15 @@
 package harness
 
 import (
+	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -39,57 +38,53 @@ type process struct {
 }
 
 func start(env []string) (*Gateway, error) {
+	for try := 1; ; try++ {
+		g, err := prepare(env)
+		if err != nil {
+			return nil, err
+		}
+		g.launch()
+		if err = g.ready(); err == nil {
+			return g, nil
+		}
+		g.process.kill()
+		text := g.process.log.tail()
+		if try == portTries || !strings.Contains(text, "address already in use") {
+			return nil, fmt.Errorf("harness: gateway is not ready: %w\n%s", err, text)
+		}
+	}
+}
+
+// prepare gives a gateway its ports and its variables.
+func prepare(env []string) (*Gateway, error) {
 	path, err := binary()
 	if err != nil {
 		return nil, err
 	}
-	for try := 1; ; try++ {
-		g, err := startOnce(path, env)
-		if err == nil || try == portTries || !errors.Is(err, errPortTaken) {
-			return g, err
-		}
-	}
-}
-
-var errPortTaken = errors.New("address already in use")
-
-func startOnce(path string, env []string) (*Gateway, error) {
 	ports, err := freePorts(3)
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{TCP: ports[0], WS: "ws://" + ports[1] + "/mqtt", HTTP: "http://" + ports[2]}
+	g := &Gateway{TCP: ports[0], WS: "ws://" + ports[1] + "/mqtt", HTTP: "http://" + ports[2], path: path}
 	g.cluster, g.clusterW = []string{g.TCP}, []string{g.WS}
 	own := []string{"MQTT_TCP_LISTEN=" + ports[0], "MQTT_WS_LISTEN=" + ports[1], "HTTP_LISTEN=" + ports[2], drainTime}
-	g.process = launch(exec.Command(path), append(own, env...))
-	if err := g.ready(); err != nil {
-		g.process.kill()
-		text := g.process.log.tail()
-		if strings.Contains(text, errPortTaken.Error()) {
-			return nil, errPortTaken
-		}
-		return nil, fmt.Errorf("harness: gateway is not ready: %w\n%s", err, text)
-	}
+	g.env = append(own, env...)
 	return g, nil
 }
 
-// freePorts finds loopback addresses on which nobody listens.
-func freePorts(n int) ([]string, error) {
-	var ports []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // after all are chosen, so that they differ
-		ports = append(ports, l.Addr().String())
+// launch runs the gateway. What an earlier run has written stays in its log.
+func (g *Gateway) launch() {
+	l := &log{}
+	if g.process != nil {
+		l = g.process.log
 	}
-	return ports, nil
+	g.process = launch(exec.Command(g.path), g.env, l)
 }
 
 // launch starts a command. A start that fails counts as a process that ended.
-func launch(cmd *exec.Cmd, env []string) *process {
-	p := &process{cmd: cmd, log: &log{}, exited: make(chan struct{})}
+// What it writes goes to the end of l.
+func launch(cmd *exec.Cmd, env []string, l *log) *process {
+	p := &process{cmd: cmd, log: l, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
@@ -118,17 +113,9 @@ func (g *Gateway) ready() error {
 	defer cancel()
 	var last error
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.HTTP+"/readyz", nil)
-		if err != nil {
-			return err
-		}
-		resp, err := http.DefaultClient.Do(req)
+		err := readyAt(ctx, g.HTTP)
 		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-			err = errors.New("/readyz: " + resp.Status)
+			return nil
 		}
 		if ctx.Err() == nil {
 			last = err
@@ -189,22 +176,66 @@ func (g *Gateway) own(t testing.TB) *process {
 // Stop sends SIGTERM and waits until the gateway has ended, with exit code 0.
 func (g *Gateway) Stop(t testing.TB) {
 	t.Helper()
-	if err := g.own(t).stop(); err != nil {
-		t.Fatal(err)
+	g.own(t)
+	var all sync.WaitGroup
+	for _, g := range g.each() {
+		all.Go(func() { // ends with the process
+			if err := g.process.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if t.Failed() {
+		t.FailNow()
 	}
 }
 
 // Kill ends the gateway without warning and waits until it is gone.
 func (g *Gateway) Kill(t testing.TB) {
 	t.Helper()
-	g.own(t).kill()
+	g.own(t)
+	for _, g := range g.each() {
+		g.process.kill()
+	}
 }
+
+// Launch starts a gateway again that was stopped or killed, with the same
+// ports and variables, and does not wait until it is ready.
+func (g *Gateway) Launch(t testing.TB) {
+	t.Helper()
+	if p := g.own(t); !p.stopped {
+		t.Fatal("harness: the gateway is running")
+	}
+	g.launch()
+}
+
+// Restart is Launch and AwaitReady.
+func (g *Gateway) Restart(t testing.TB) {
+	t.Helper()
+	g.Launch(t)
+	g.AwaitReady(t)
+}
+
+// AwaitReady waits until the gateway is ready.
+func (g *Gateway) AwaitReady(t testing.TB) {
+	t.Helper()
+	if err := g.ready(); err != nil {
+		t.Fatalf("harness: the gateway is not ready: %v\n%s", err, g.process.log.tail())
+	}
+}
+
+// Readiness asks the gateway whether it is ready: nil is yes.
+func (g *Gateway) Readiness() error { return readyAt(context.Background(), g.HTTP) }
 
 // Signal sends a signal, like SIGHUP, SIGSTOP or SIGCONT.
 func (g *Gateway) Signal(t testing.TB, s os.Signal) {
 	t.Helper()
-	if err := g.own(t).cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
+	g.own(t)
+	for _, g := range g.each() {
+		if err := g.process.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -237,7 +268,7 @@ func Run(t testing.TB, args []string, env ...string) (code int, output string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := launch(exec.Command(path, args...), env)
+	p := launch(exec.Command(path, args...), env, &log{})
 	select {
 	case <-p.exited:
 	case <-time.After(stopLimit):
@@ -248,4 +279,21 @@ func Run(t testing.TB, args []string, env ...string) (code int, output string) {
 		t.Fatal(p.err)
 	}
 	return p.cmd.ProcessState.ExitCode(), p.log.String()
+}
+
+// Metric returns the value of a metric, whose labels are part of its name, and
+// "" if it is not there.
+func (g *Gateway) Metric(t testing.TB, name string) string {
+	t.Helper()
+	resp, err := checker.Get(g.HTTP + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			return value
+		}
+	}
+	return ""
 }

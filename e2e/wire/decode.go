@@ -77,8 +77,9 @@ func varint(b []byte) (n, size int, err error) {
 	return 0, 0, errors.New("variable byte integer does not end")
 }
 
-// read takes one packet off a stream and checks it as one from a server.
-func read(r io.Reader, v Version) (Packet, error) {
+// Read takes one packet off a stream and checks it as one from a server. It is
+// what [Client] reads with, for clients that outlive their connections.
+func Read(r io.Reader, v Version) (Packet, error) {
 	var head [5]byte
 	if _, err := io.ReadFull(r, head[:1]); err != nil {
 		return nil, err

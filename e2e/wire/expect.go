@@ -142,7 +142,7 @@ func (c *Client) fresh() Packet {
 
 func (c *Client) read(limit time.Duration) (Packet, error) {
 	c.conn.SetReadDeadline(time.Now().Add(limit))
-	p, err := read(c.in, c.version)
+	p, err := Read(c.in, c.version)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, &timeout{limit}
 	}

@@ -110,7 +110,7 @@ func TestRead(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%d %s", tt.v, tt.in), func(t *testing.T) {
-			got, err := read(bytes.NewReader(unhex(t, tt.in)), tt.v)
+			got, err := Read(bytes.NewReader(unhex(t, tt.in)), tt.v)
 			if (err == nil) != (tt.want != nil) {
 				t.Fatalf("got %+v and error %v", got, err)
 			}
