@@ -14,7 +14,7 @@ const choresAtOnce = 64
 
 // keepLease renews the gateway's lease in the store until the context ends.
 func (g *Gateway) keepLease(ctx context.Context) {
-	for sleep(ctx, g.opt.Timing.Lease/3) {
+	for g.waitRenewal(ctx) {
 		sctx, cancel := g.storeContext(ctx)
 		err := g.store.Renew(sctx, g.opt.ID)
 		cancel()
@@ -30,6 +30,18 @@ func (g *Gateway) keepLease(ctx context.Context) {
 		g.setTrouble("store", nil)
 		g.readStore(ctx)
 	}
+}
+
+// waitRenewal waits until the lease is to be renewed, and reports whether it is.
+func (g *Gateway) waitRenewal(ctx context.Context) bool {
+	t := time.NewTimer(g.opt.Timing.Lease / 3)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-g.renewNow:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
 }
 
 // leaseLost starts anew after the lease has ended: other gateways may have

@@ -305,6 +305,7 @@ func (c *conn) openSession(ctx context.Context, p *protocol.Connect, will *backe
 		cancel()
 		if err != nil {
 			c.g.log.Debug("takeover notice not sent", "client", string(c.client.ID), "err", err)
+			c.g.unsure("a takeover notice could not be sent")
 		}
 	}
 	return opened, true

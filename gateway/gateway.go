@@ -41,6 +41,10 @@ type Gateway struct {
 	authRevision atomic.Uint64
 	clients      clients
 	interests    interests
+	peers        peers
+	doubts       doubts
+	reviewed     time.Duration // when the last review began; its goroutine's own
+	renewNow     chan struct{} // the lease is to be renewed before its time
 	wheel        wheel
 	sys          sysTopics
 
@@ -82,6 +86,8 @@ func New(o Options) (*Gateway, error) {
 		tree:  topictree.New[*conn, subscription](),
 		conns: make(map[*conn]struct{}),
 		over:  make(chan struct{}),
+
+		renewNow: make(chan struct{}, 1),
 	}
 	if o.Authenticator == nil {
 		g.opt.Authenticator = allowAll{}
@@ -111,6 +117,9 @@ func (g *Gateway) Start(ctx context.Context) error {
 	if err := g.bus.Start(ctx, g.opt.ID, handler{g}); err != nil {
 		return errors.Join(&ExtensionError{Extension: "Backend", Err: err}, g.store.Leave(ctx, g.opt.ID))
 	}
+	if err := g.bus.Subscribe(ctx, peerRoot+"#", backend.ClassQoS0); err != nil {
+		return errors.Join(&ExtensionError{Extension: "Backend", Err: err}, g.bus.Close(), g.store.Leave(ctx, g.opt.ID))
+	}
 	for _, l := range g.opt.Listeners {
 		ln, err := listen(g, l)
 		if err != nil {
@@ -124,11 +133,12 @@ func (g *Gateway) Start(ctx context.Context) error {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.cancel = cancel
 	g.state = stateRunning
-	g.background.Go(func() { g.wheel.run(life, g) }) // until cancel
-	g.background.Go(func() { g.keepLease(life) })    // until cancel
-	g.background.Go(func() { g.doChores(life) })     // until cancel
-	g.background.Go(func() { g.publishSys(life) })   // until cancel
-	g.background.Go(func() { g.pollInboxes(life) })  // until cancel
+	g.background.Go(func() { g.wheel.run(life, g) })  // until cancel
+	g.background.Go(func() { g.keepLease(life) })     // until cancel
+	g.background.Go(func() { g.doChores(life) })      // until cancel
+	g.background.Go(func() { g.publishSys(life) })    // until cancel
+	g.background.Go(func() { g.beat(life) })          // until cancel
+	g.background.Go(func() { g.keepReviewing(life) }) // until cancel
 	for _, l := range g.listeners {
 		g.background.Go(func() { l.serve(life) }) // until the listener is closed
 	}

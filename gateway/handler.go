@@ -15,6 +15,10 @@ var _ backend.Handler = handler{}
 // HandleMessage delivers a message of another gateway to the live sessions
 // here. Its inboxes were seen to where it was published.
 func (h handler) HandleMessage(m *backend.Message) {
+	if isPeerTopic(m.Topic) {
+		h.g.hearPeer(m)
+		return
+	}
 	b := newBatch(h.g, nil)
 	b.pubs = append(b.pubs, pub{msg: *m, kept: m, route: h.g.route(context.Background(), bytesOf(m.Topic))})
 	b.deliver(func(*pub) bool { return true })
@@ -41,20 +45,21 @@ func (h handler) HandleNotice(n backend.Notice) {
 	}
 }
 
-// HandleGap looks into the inboxes of the sessions here. What sessions without
-// an inbox may have missed is gone; they are told by being disconnected, if the
+// HandleGap finds out what of the sessions here was taken over unheard, and
+// looks into their inboxes. What sessions without one may have missed is gone; they are told by being disconnected, if the
 // policy says so.
 func (h handler) HandleGap(reason error) {
 	g := h.g
 	g.stats.gaps.Add(1)
 	all := g.clients.all()
 	g.log.Warn("messages from other gateways may have been missed", "err", reason, "clients", len(all))
-	for _, c := range all {
-		switch {
-		case c.durable:
-			c.resyncInbox()
-		case g.opt.GapPolicy == GapDisconnect:
-			c.end(protocol.UnspecifiedError, "messages may have been missed")
+	if g.opt.GapPolicy == GapDisconnect {
+		for _, c := range all {
+			if !c.durable {
+				c.end(protocol.UnspecifiedError, "messages may have been missed")
+			}
 		}
 	}
+	g.doubt("gap")
+	g.reviewSoon()
 }

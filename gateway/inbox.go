@@ -241,30 +241,3 @@ func (c *conn) pumpFailed(err error) bool {
 	}
 	return false
 }
-
-// resyncInbox looks into the inbox whatever is known of it: something may have
-// been missed.
-func (c *conn) resyncInbox() {
-	c.mu.Lock()
-	if !c.durable || !c.up || c.ended {
-		c.mu.Unlock()
-		return
-	}
-	c.resync = true
-	c.mu.Unlock()
-	c.startPump()
-}
-
-// pollInboxes looks into the inbox of every durable session here once in every
-// Timing.Poll, spread evenly: where there are other gateways, a doorbell may
-// be lost without a trace.
-func (g *Gateway) pollInboxes(ctx context.Context) {
-	for shard := 0; sleep(ctx, g.opt.Timing.Poll/clientShards); shard = (shard + 1) % clientShards {
-		if g.alone() {
-			continue
-		}
-		for _, c := range g.clients.some(shard) {
-			c.resyncInbox()
-		}
-	}
-}

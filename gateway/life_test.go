@@ -331,12 +331,16 @@ func TestPanicOfPump(t *testing.T) {
 		}
 		return nil
 	})
+	cl.buses[1].fault(func(call string, _ any) (bool, error) { return call == "Notify", nil })
+	p := join(t, cl.nodes[1], "p")
+	p.send(publish("a", "x", 1, 1))
+	p.expect("PUBACK #1")
 	handler{g}.HandleGap(errors.New("too slow"))
 	c.expect("DISCONNECT 0x80", "closed")
 	cl.stores[0].mend()
 	good.ping()
 	eventually(t, "the session is released", func() bool { return g.clients.get("c") == nil })
-	rejoin(t, g, "c").subscribe(1, "b")
+	rejoin(t, g, "c").expect("PUBLISH a=x q1 #1")
 	if n := g.Stats().Panics; n != 1 {
 		t.Errorf("%d panics are counted", n)
 	}

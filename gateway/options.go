@@ -163,8 +163,8 @@ type Timing struct {
 	// Hold: how long a publish that can not be stored holds its connection
 	// before it is closed. Default 5 s.
 	Hold time.Duration
-	// Poll: how long after a lost doorbell an inbox is looked into all the
-	// same. Default 5 s.
+	// Poll: how often inboxes are looked into while notices may be getting
+	// lost; a gateway that is not heard for so long is missed. Default 5 s.
 	Poll time.Duration
 	// Sys: between two publications of the $SYS topics. Default 10 s;
 	// negative: never.

@@ -314,6 +314,7 @@ func (b *batch) tellTargets(ctx context.Context, targets []backend.Target) {
 			// The doorbell is lost, not the mail; a message without an inbox
 			// goes to another member.
 			b.g.log.Debug("notice not sent", "client", string(t.Client), "err", err)
+			b.g.unsure("a notice could not be sent")
 			if t.Entry.Seq == 0 {
 				b.g.requeue(ctx, t.Client, []backend.Entry{t.Entry})
 			}

@@ -98,7 +98,7 @@ func (g *Gateway) mayName(topic string) bool {
 	if topic == "" || topic[0] != '$' {
 		return true
 	}
-	return g.opt.DollarPublish && !isSys(topic)
+	return g.opt.DollarPublish && !isSys(topic) && !isPeerTopic(topic)
 }
 
 // makeRoute asks the tree. The generation is read first, so that a route is

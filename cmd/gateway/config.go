@@ -34,7 +34,7 @@ type config struct {
 	DrainDelay   time.Duration `env:"GATEWAY_DRAIN_DELAY" envDefault:"0s" min:"0s" max:"1h" option:"Timing.DrainDelay" doc:"At shutdown, how long clients are still accepted after /readyz says no, so that load balancers notice."`
 	StoreTimeout time.Duration `env:"GATEWAY_STORE_TIMEOUT" envDefault:"2s" min:"10ms" max:"1m" option:"Timing.Store" doc:"Limit of one call to the store or the backend."`
 	StoreHold    time.Duration `env:"GATEWAY_STORE_HOLD" envDefault:"5s" min:"10ms" max:"1m" option:"Timing.Hold" doc:"How long a publish that cannot be stored holds up its connection before that is closed."`
-	InboxPoll    time.Duration `env:"GATEWAY_INBOX_POLL" envDefault:"5s" min:"100ms" max:"1m" option:"Timing.Poll" doc:"How long after a lost notice an inbox is looked into all the same."`
+	InboxPoll    time.Duration `env:"GATEWAY_INBOX_POLL" envDefault:"5s" min:"100ms" max:"1m" option:"Timing.Poll" doc:"How often inboxes are looked into while notices may be getting lost."`
 	GapPolicy    string        `env:"GATEWAY_GAP_POLICY" envDefault:"count" oneof:"count,disconnect" option:"GapPolicy" doc:"What happens to sessions without an inbox when messages for them may have been lost between gateways."`
 
 	TCPListen address `env:"MQTT_TCP_LISTEN" envDefault:"127.0.0.1:1883" allowed:"host:port, off" option:"listener tcp" doc:"Where MQTT over TCP is accepted. Port 0: a free one."`
