@@ -57,6 +57,21 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, r *ConnectRequest) (Identity, error)
 }
 
+// Verifier is an [Authenticator] that can tell whether a client that it let in
+// would still be let in. It is asked by [Gateway.Reauthorize], for each client;
+// an error ends the connection, with the code of a [RefusalError]. Who can not
+// tell answers nil.
+type Verifier interface {
+	Verify(ctx context.Context, c *Client) error
+}
+
+// Renewable is what [Client].Data may implement to learn of a re-authentication
+// (MQTT 5 §4.12.1): Data itself stays as it is, since others read it. Renew is
+// given that of the new [Identity], and may be called while others use it.
+type Renewable interface {
+	Renew(with any)
+}
+
 // EnhancedAuthenticator is one authentication method of MQTT 5 §4.12.
 type EnhancedAuthenticator interface {
 	// Begin starts an exchange for a CONNECT, or for a re-authentication of
@@ -76,7 +91,8 @@ type Exchange interface {
 type Action uint8
 
 const (
-	// Publish to a topic; asked for each PUBLISH and for the will.
+	// Publish to a topic; asked for PUBLISH, and for the will at CONNECT and
+	// when it is published.
 	Publish Action = iota + 1
 	// Subscribe to a filter, "$share/group/" removed.
 	Subscribe
@@ -110,7 +126,8 @@ type Access struct {
 // refuses with its code; any other error refuses with Not authorized, since
 // who can not tell does not allow. It is called on the path of every message,
 // so it should answer from memory, and must not call back into the gateway.
-// Answers to Receive are remembered until [Gateway.Reauthorize] is called.
+// Answers to Receive, and a yes to Publish, are remembered until
+// [Gateway.Reauthorize] or [Gateway.ForgetAnswers] is called.
 type Authorizer interface {
 	Authorize(ctx context.Context, c *Client, a Access) error
 }

@@ -233,6 +233,10 @@ func (c *conn) handleAuth(ctx context.Context, a *protocol.Auth) error {
 // renew takes what a re-authentication changed: when the credentials expire.
 // The client's facts stay as they are, since others read them.
 func (c *conn) renew(id Identity) {
+	if r, ok := c.client.Data.(Renewable); ok {
+		r.Renew(id.Data)
+		c.g.authRevision.Add(1)
+	}
 	id.Principal, id.Data = c.client.Principal, c.client.Data
 	c.take(id)
 }

@@ -190,6 +190,13 @@ func (b *batch) publish(ctx context.Context, h protocol.Header, frame, body []by
 	return nil
 }
 
+// permit is a publish that the authorizer has said yes to.
+type permit struct {
+	route  *route
+	qos    byte
+	retain bool
+}
+
 // mayPublish checks a publish against limits and permissions.
 func (c *conn) mayPublish(ctx context.Context, p *protocol.Publish, r *route) (protocol.ReasonCode, string) {
 	switch {
@@ -200,10 +207,15 @@ func (c *conn) mayPublish(ctx context.Context, p *protocol.Publish, r *route) (p
 	case c.g.opt.Authorizer == nil:
 		return protocol.Success, ""
 	}
+	want := permit{r, p.QoS, p.Retain}
+	if c.permitted == want {
+		return protocol.Success, "" // the route is made anew when answers are forgotten
+	}
 	err := c.g.authorize(ctx, &c.client, Access{Action: Publish, Topic: r.topic, QoS: p.QoS, Retain: p.Retain})
 	if err != nil {
 		return refusalCode(err, protocol.PUBACK), "not authorized to publish"
 	}
+	c.permitted = want
 	return protocol.Success, ""
 }
 

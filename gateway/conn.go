@@ -38,6 +38,8 @@ type conn struct {
 	inflight int
 	held     []byte // the beginning of a packet that is not complete
 	last     *route // of the last PUBLISH
+	// permitted is the last publish that was allowed.
+	permitted permit
 	// expiry is the session expiry interval in force, in seconds.
 	expiry     uint32
 	maxPacket  uint32 // the client's, 0 is none

@@ -351,14 +351,40 @@ func (g *Gateway) forget(c *conn) {
 	g.stats.connections.Add(-1)
 }
 
-// Reauthorize makes the gateway ask its [Authorizer] anew: for deliveries from
-// now on, and for the subscriptions of every connected client, which loses
-// those that are not allowed any more.
+// Reauthorize makes the gateway ask its [Authorizer] anew: for publishes and
+// deliveries from now on, and for the subscriptions of every connected client,
+// which loses those that are not allowed any more. Where the [Authenticator] is
+// a [Verifier], clients that it would not let in any more are sent away first.
 func (g *Gateway) Reauthorize(ctx context.Context) {
-	g.authRevision.Add(1)
+	g.ForgetAnswers()
 	for _, c := range g.clients.all() {
+		if err := g.verify(ctx, &c.client); err != nil {
+			c.end(refusalCode(err, protocol.DISCONNECT), "credentials are not valid any more")
+			continue
+		}
 		c.reauthorize(ctx)
 	}
+}
+
+// ForgetAnswers makes the gateway ask its [Authorizer] anew for publishes and
+// deliveries from now on. Subscriptions stay.
+func (g *Gateway) ForgetAnswers() { g.authRevision.Add(1) }
+
+// verify asks the authenticator whether a client may stay. A panic of it is no
+// reason to send anybody away.
+func (g *Gateway) verify(ctx context.Context, c *Client) (err error) {
+	v, ok := g.opt.Authenticator.(Verifier)
+	if !ok {
+		return nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			g.stats.panics.Add(1)
+			g.log.Error("authenticator panicked", "client", string(c.ID), "panic", p)
+			err = nil
+		}
+	}()
+	return v.Verify(ctx, c)
 }
 
 // Disconnect ends the connection of a client of this gateway with the code and

@@ -61,7 +61,7 @@ func named(err error, settings []setting) []error {
 
 // build makes the gateway that the configuration asks for; it opens the
 // drivers, but no listener.
-func (c *config) build(ctx context.Context, settings []setting, log *slog.Logger) (*gateway.Gateway, []error) {
+func (c *config) build(ctx context.Context, settings []setting, a *authentication, log *slog.Logger) (*gateway.Gateway, []error) {
 	o := c.options()
 	o.Logger = log
 	var errs [2]error
@@ -70,13 +70,20 @@ func (c *config) build(ctx context.Context, settings []setting, log *slog.Logger
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, named(err, settings)
 	}
+	a.apply(&o)
 	g, err := gateway.New(o)
 	return g, named(err, settings)
 }
 
-// try checks the options of the gateway, and asks no server.
+// try checks the options of the gateway and the files that they name, and asks
+// no server.
 func (c *config) try(settings []setting) []error {
 	o := c.options()
+	a, errs := c.openAuth(slog.New(slog.DiscardHandler))
+	if len(errs) > 0 {
+		return flatten(errors.Join(errs...))
+	}
+	a.apply(&o)
 	o.Backend, o.Store = memory.NewBus().Gateway(), memory.NewStore(c.storeOptions())
 	_, err := gateway.New(o)
 	return named(err, settings)

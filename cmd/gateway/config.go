@@ -92,8 +92,13 @@ type config struct {
 
 	HTTPListen address `env:"HTTP_LISTEN" envDefault:"127.0.0.1:18083" allowed:"host:port, off" doc:"Where /healthz, /readyz and /metrics are. Everybody who reaches it may ask."`
 
-	Anonymous     string `env:"AUTH_ANONYMOUS" envDefault:"loopback" oneof:"true,false,loopback" doc:"Whether clients without credentials are let in; loopback: as long as every MQTT listener is on a loopback address."`
-	DeniedPublish string `env:"AUTH_DENIED_PUBLISH" envDefault:"drop" oneof:"drop,disconnect" option:"DeniedPublish" doc:"What happens to a PUBLISH that is not allowed where MQTT has no reason code to say so."`
+	Anonymous       string        `env:"AUTH_ANONYMOUS" envDefault:"loopback" oneof:"true,false,loopback" doc:"Whether clients without credentials are let in; loopback: as long as nothing of AUTH_CHAIN is configured and every MQTT listener is on a loopback address."`
+	AuthChain       list          `env:"AUTH_CHAIN" allowed:"a list of file" doc:"In which order the sources of users are asked. Empty: in the order of this list, those whose variables are set."`
+	PasswordFile    string        `env:"AUTH_PASSWORD_FILE" allowed:"path" doc:"File of users and hashed passwords, as gateway passwd, mosquitto_passwd and amqtt make them."`
+	HashConcurrency int           `env:"AUTH_HASH_CONCURRENCY" envDefault:"0" min:"0" max:"1024" doc:"Passwords that are computed at one time; 0: half as many as there are processors."`
+	PasswordMemory  time.Duration `env:"AUTH_PASSWORD_MEMORY" envDefault:"5m" min:"0s" max:"24h" doc:"How long a password that was right need not be computed again."`
+	AuthReload      time.Duration `env:"AUTH_RELOAD_INTERVAL" envDefault:"10s" min:"0s" max:"24h" doc:"Between two looks at whether the files of users and permissions have changed; 0s: on SIGHUP only."`
+	DeniedPublish   string        `env:"AUTH_DENIED_PUBLISH" envDefault:"drop" oneof:"drop,disconnect" option:"DeniedPublish" doc:"What happens to a PUBLISH that is not allowed where MQTT has no reason code to say so."`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn, error" doc:"Least level that is logged."`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text" oneof:"text,json" doc:"Form of the log, which goes to standard error."`
@@ -218,12 +223,15 @@ func orNegative[T ~int | ~int64](v T) T {
 // checkAnonymous refuses to let everybody in unless that was asked for, or
 // nobody but this machine can connect.
 func (c *config) checkAnonymous() error {
-	switch c.Anonymous {
-	case "true":
+	chain, err := c.chain()
+	switch {
+	case err != nil:
+		return err
+	case c.Anonymous == "true", len(chain) > 0:
 		return nil
-	case "false":
+	case c.Anonymous == "false":
 		return &problem{Name: "AUTH_ANONYMOUS", Value: c.Anonymous,
-			Text: "this version has no other way to let clients in; allowed is true, or loopback"}
+			Text: "nothing else lets clients in; allowed is true, loopback, or a source of users, as AUTH_PASSWORD_FILE"}
 	}
 	for _, l := range []struct {
 		name string

@@ -25,9 +25,9 @@ func TestEveryOption(t *testing.T) {
 		"Version":       "a property of the build",
 		"Listeners":     "made from MQTT_…_LISTEN",
 		"Logger":        "made from LOG_…",
-		"Authenticator": "of an embedding program",
-		"Enhanced":      "of an embedding program",
-		"Authorizer":    "of an embedding program",
+		"Authenticator": "made from AUTH_…",
+		"Enhanced":      "made from AUTH_…",
+		"Authorizer":    "made from AUTH_…",
 		"Observer":      "of an embedding program",
 
 		"Store.Subscriptions": "MQTT_MAX_SUBSCRIPTIONS sets it as well",
@@ -247,7 +247,12 @@ func TestCheckAnonymous(t *testing.T) {
 		{"switched off", []string{"MQTT_WS_LISTEN=off"}, nil},
 		{"the admin address does not count", []string{"HTTP_LISTEN=:18083"}, nil},
 		{"nobody", []string{"AUTH_ANONYMOUS=false"},
-			[]string{`AUTH_ANONYMOUS = "false": this version has no other way to let clients in; allowed is true, or loopback`}},
+			[]string{`AUTH_ANONYMOUS = "false": nothing else lets clients in; allowed is true, loopback, or a source of users, as AUTH_PASSWORD_FILE`}},
+		{"users instead", []string{"MQTT_TCP_LISTEN=:1883", "AUTH_PASSWORD_FILE=x"}, nil},
+		{"users alone", []string{"AUTH_ANONYMOUS=false", "AUTH_PASSWORD_FILE=x"}, nil},
+		{"chain without its file", []string{"AUTH_CHAIN=file"}, []string{`AUTH_CHAIN = "file": file needs AUTH_PASSWORD_FILE`}},
+		{"chain twice", []string{"AUTH_CHAIN=file,file", "AUTH_PASSWORD_FILE=x"}, []string{`AUTH_CHAIN = "file,file": file is in it twice`}},
+		{"chain of something else", []string{"AUTH_CHAIN=ldap"}, []string{`AUTH_CHAIN = "ldap": no source ldap; allowed is a list of ` + strings.Join(sourceNames(), ", ")}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

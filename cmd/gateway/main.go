@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"syscall"
 )
 
@@ -40,6 +41,7 @@ func versionText() string {
 type process struct {
 	args           []string // after the command
 	environ        []string
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	// signals asks for the end; a second one for the end at once.
 	signals <-chan os.Signal
@@ -48,23 +50,26 @@ type process struct {
 type command struct {
 	name, doc string
 	run       func(process) int
+	// args: it reads its own arguments, help included.
+	args bool
 }
 
 func commands() []command {
 	return []command{
-		{"serve", "serve MQTT until SIGTERM or SIGINT; a second one ends at once (default)", serve},
-		{"check-config", "print the configuration in force and where each value is from; exit 1 if it is wrong", checkConfig},
-		{"env", "print every environment variable as a Markdown table", printTable},
-		{"healthcheck", "ask /readyz of HTTP_LISTEN, or of --url URL; exit 1 if not ready", healthcheck},
-		{"version", "print the version", printVersion},
-		{"help", "print this", help},
+		{"serve", "serve MQTT until SIGTERM or SIGINT; a second one ends at once (default)", serve, false},
+		{"check-config", "print the configuration in force and where each value is from; exit 1 if it is wrong", checkConfig, false},
+		{"env", "print every environment variable as a Markdown table", printTable, false},
+		{"passwd", "make and change a file of users and passwords; see 'gateway passwd --help'", passwd, true},
+		{"healthcheck", "ask /readyz of HTTP_LISTEN, or of --url URL; exit 1 if not ready", healthcheck, true},
+		{"version", "print the version", printVersion, false},
+		{"help", "print this", help, false},
 	}
 }
 
 func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	os.Exit(run(process{os.Args[1:], os.Environ(), os.Stdout, os.Stderr, signals}))
+	os.Exit(run(process{os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr, signals}))
 }
 
 func run(p process) int {
@@ -72,10 +77,13 @@ func run(p process) int {
 	if len(p.args) > 0 {
 		name, p.args = p.args[0], p.args[1:]
 	}
-	for _, a := range append([]string{name}, p.args...) {
+	own := slices.ContainsFunc(commands(), func(c command) bool { return c.name == name && c.args })
+	for i, a := range append([]string{name}, p.args...) {
 		switch a {
 		case "-h", "-help", "--help":
-			return help(p)
+			if i == 0 || !own || name == "healthcheck" {
+				return help(p)
+			}
 		}
 	}
 	if name == "-version" || name == "--version" {
@@ -85,7 +93,7 @@ func run(p process) int {
 		if c.name != name {
 			continue
 		}
-		if len(p.args) > 0 && name != "healthcheck" {
+		if len(p.args) > 0 && !c.args {
 			return p.usage("%s takes no arguments, got %q", name, p.args[0])
 		}
 		return c.run(p)

@@ -33,7 +33,11 @@ func serve(p process) int {
 	// A signal during the start ends it.
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	g, errs := c.build(ctx, settings, log)
+	a, errs := c.openAuth(log)
+	if len(errs) > 0 {
+		return p.fail(flatten(errors.Join(errs...))...)
+	}
+	g, errs := c.build(ctx, settings, a, log)
 	if len(errs) > 0 {
 		return p.fail(errs...)
 	}
@@ -62,6 +66,7 @@ func serve(p process) int {
 	}
 	log.Info("serving", "version", versionText(), "backend", c.Backend, "store", c.Store, "anonymous", c.Anonymous,
 		listenerTCP, addressText(g.Addr(listenerTCP)), listenerWS, addressText(g.Addr(listenerWS)), "http", addressText(probes.address()))
+	defer a.watch(g, c.AuthReload)()
 
 	if ctx.Err() == nil {
 		s := <-p.signals
