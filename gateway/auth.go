@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/x509"
 	"net"
 	"time"
 
@@ -18,7 +19,13 @@ type Client struct {
 	Principal string
 	Listener  string
 	Remote    net.Addr
-	Version   protocol.Version
+	// Certificate is that of a TLS client, if it has shown one, which was
+	// verified. It must not be changed.
+	Certificate *x509.Certificate
+	// PeerIdentity is what the certificate names the client, as
+	// [TLSOptions].Identity says; empty if it does not.
+	PeerIdentity string
+	Version      protocol.Version
 	// Data is whatever the authenticator attached for the authorizer.
 	Data any
 }

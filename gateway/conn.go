@@ -26,6 +26,7 @@ type conn struct {
 	nc       net.Conn
 	raw      syscall.RawConn // nil where there is no non-blocking access
 	client   Client          // complete and constant once connected
+	came     *arrival        // nil once connected
 	lease    backend.Lease
 	open     bool // a session was opened under lease
 	counted  bool // as connected, and observers were told
@@ -79,11 +80,11 @@ type conn struct {
 
 var connSerials atomic.Uint64
 
-func newConn(g *Gateway, nc net.Conn, listener string) *conn {
-	c := &conn{g: g, serial: connSerials.Add(1), nc: nc, problems: true}
-	c.client.Listener = listener
-	c.client.Remote = nc.RemoteAddr()
-	switch s := nc.(type) {
+func newConn(g *Gateway, a *arrival) *conn {
+	c := &conn{g: g, serial: connSerials.Add(1), nc: a.nc, came: a, problems: true}
+	c.client.Listener, c.client.Remote = a.listener, a.remote
+	c.client.Certificate, c.client.PeerIdentity = a.certificate, a.identity
+	switch s := a.nc.(type) {
 	case *net.TCPConn:
 		c.raw, _ = s.SyscallConn()
 	case *net.UnixConn:
@@ -111,7 +112,9 @@ func (c *conn) arrive(ctx context.Context) (up bool) {
 		}
 	}()
 	defer c.recovered()
-	c.nc.SetReadDeadline(time.Now().Add(c.g.opt.Timing.Connect))
+	c.nc.SetReadDeadline(c.came.deadline)
+	c.nc.SetWriteDeadline(time.Time{})
+	defer func() { c.came = nil }()
 	return c.admit(ctx)
 }
 

@@ -23,7 +23,7 @@ const bridge = 0x80
 // admit takes the connection from its first byte to CONNACK. It reports
 // whether the client is connected.
 func (c *conn) admit(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, c.g.opt.Timing.Connect)
+	ctx, cancel := context.WithDeadline(ctx, c.came.deadline)
 	defer cancel()
 	p, ok := c.readConnect()
 	if !ok {
@@ -33,7 +33,7 @@ func (c *conn) admit(ctx context.Context) bool {
 		return c.refuse(protocol.QuotaExceeded, "too many connections")
 	}
 	ack := protocol.Connack{}
-	if !c.identify(p, &ack) {
+	if !c.certify(p) || !c.identify(p, &ack) {
 		return false
 	}
 	will, ok := c.checkWill(p)

@@ -8,6 +8,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,9 @@ type Gateway struct {
 	started time.Time
 	watched EventKind // what the observer wants
 
+	certificates []*certificates // of all listeners
+	handshakes   chan struct{}   // places for those that compute
+
 	stats counters
 	// tree holds the subscriptions of the clients connected here, shared ones
 	// excepted, for live deliveries.
@@ -52,6 +56,7 @@ type Gateway struct {
 	state     state
 	listeners []*listener
 	conns     map[*conn]struct{}
+	arrivals  map[*arrival]struct{} // that do not speak MQTT yet
 	// cancel ends everything that Start began, background are its goroutines.
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -67,6 +72,7 @@ type state uint8
 const (
 	stateNew state = iota
 	stateRunning
+	stateLeaving // not ready, but nobody is turned away yet
 	stateDraining
 	stateStopped
 )
@@ -79,13 +85,15 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		opt:   o,
-		log:   o.Logger,
-		store: o.Store,
-		bus:   o.Backend,
-		tree:  topictree.New[*conn, subscription](),
-		conns: make(map[*conn]struct{}),
-		over:  make(chan struct{}),
+		opt:        o,
+		log:        o.Logger,
+		store:      o.Store,
+		bus:        o.Backend,
+		tree:       topictree.New[*conn, subscription](),
+		conns:      make(map[*conn]struct{}),
+		arrivals:   make(map[*arrival]struct{}),
+		handshakes: make(chan struct{}, o.Limits.Handshakes),
+		over:       make(chan struct{}),
 
 		renewNow: make(chan struct{}, 1),
 	}
@@ -94,6 +102,9 @@ func New(o Options) (*Gateway, error) {
 	}
 	if o.Observer != nil {
 		g.watched = o.Observer.Events()
+	}
+	if err := g.loadCertificates(); err != nil {
+		return nil, err
 	}
 	return g, nil
 }
@@ -133,12 +144,13 @@ func (g *Gateway) Start(ctx context.Context) error {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.cancel = cancel
 	g.state = stateRunning
-	g.background.Go(func() { g.wheel.run(life, g) })  // until cancel
-	g.background.Go(func() { g.keepLease(life) })     // until cancel
-	g.background.Go(func() { g.doChores(life) })      // until cancel
-	g.background.Go(func() { g.publishSys(life) })    // until cancel
-	g.background.Go(func() { g.beat(life) })          // until cancel
-	g.background.Go(func() { g.keepReviewing(life) }) // until cancel
+	g.background.Go(func() { g.wheel.run(life, g) })      // until cancel
+	g.background.Go(func() { g.keepLease(life) })         // until cancel
+	g.background.Go(func() { g.doChores(life) })          // until cancel
+	g.background.Go(func() { g.publishSys(life) })        // until cancel
+	g.background.Go(func() { g.beat(life) })              // until cancel
+	g.background.Go(func() { g.keepReviewing(life) })     // until cancel
+	g.background.Go(func() { g.watchCertificates(life) }) // until cancel
 	for _, l := range g.listeners {
 		g.background.Go(func() { l.serve(life) }) // until the listener is closed
 	}
@@ -180,7 +192,7 @@ func (g *Gateway) Ready() error {
 	switch st {
 	case stateNew:
 		return errors.New("not started")
-	case stateDraining:
+	case stateLeaving, stateDraining:
 		return errors.New("draining")
 	case stateStopped:
 		return ErrStopped
@@ -233,13 +245,19 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	g.state = stateDraining
+	g.state = stateLeaving
 	g.mu.Unlock()
 	g.observe(Event{Kind: EventStopping})
 	sleep(ctx, g.opt.Timing.DrainDelay)
 	for _, l := range g.listeners {
 		l.close()
 	}
+	g.mu.Lock()
+	g.state = stateDraining
+	for a := range g.arrivals {
+		a.socket.Close()
+	}
+	g.mu.Unlock()
 	g.drain(ctx)
 
 	closed := make(chan struct{})
@@ -311,7 +329,15 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // come in by the listener of that name, and returns when it is over. The
 // connection is closed in any case. The end of the context ends it.
 func (g *Gateway) ServeConn(ctx context.Context, nc net.Conn, listener string) error {
-	c, err := g.newConn(nc, listener)
+	a := g.arrived(nc, listener)
+	if t, ok := nc.(*tls.Conn); ok {
+		if err := t.HandshakeContext(ctx); err != nil {
+			nc.Close()
+			return err
+		}
+		a.identify(t, nil)
+	}
+	c, err := g.newConn(a)
 	if err != nil {
 		nc.Close()
 		return err
@@ -326,18 +352,46 @@ func (g *Gateway) ServeConn(ctx context.Context, nc net.Conn, listener string) e
 // errTooMany: not even a refusal is given to a connection.
 var errTooMany = errors.New("gateway: too many connections")
 
-// newConn registers a connection, unless the gateway is not running or has
-// twice as many as it may. Those beyond the limit are told so in CONNACK.
-func (g *Gateway) newConn(nc net.Conn, listener string) (*conn, error) {
+// expect registers a connection that does not speak MQTT yet, unless the
+// gateway is not running or has twice as many as it may. Those beyond the
+// limit are told so in CONNACK.
+func (g *Gateway) expect(a *arrival) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.state != stateRunning {
-		return nil, ErrStopped
+	if err := g.roomLocked(); err != nil {
+		return err
 	}
-	if len(g.conns) >= 2*g.opt.Limits.Connections {
-		return nil, errTooMany
+	g.arrivals[a] = struct{}{}
+	return nil
+}
+
+func (g *Gateway) roomLocked() error {
+	if g.state != stateRunning && g.state != stateLeaving {
+		return ErrStopped
 	}
-	c := newConn(g, nc, listener)
+	if len(g.conns)+len(g.arrivals) >= 2*g.opt.Limits.Connections {
+		g.stats.refused[RefusedConnections].Add(1)
+		return errTooMany
+	}
+	return nil
+}
+
+// dismiss ends what expect began.
+func (g *Gateway) dismiss(a *arrival) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.arrivals, a)
+}
+
+// newConn registers a connection that speaks MQTT now.
+func (g *Gateway) newConn(a *arrival) (*conn, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.arrivals, a)
+	if err := g.roomLocked(); err != nil {
+		return nil, err
+	}
+	c := newConn(g, a)
 	g.conns[c] = struct{}{}
 	g.serving.Add(1)
 	g.stats.connected()

@@ -2,17 +2,23 @@ package gateway
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
+	"sync"
 	"time"
 )
 
 // listener accepts the connections of one [Listener].
 type listener struct {
 	Listener
-	g  *Gateway
-	ln net.Listener
+	g      *Gateway
+	ln     net.Listener
+	secure *certificates // nil: without TLS
+	web    *conveyor     // nil: not a WebSocket
 }
 
 // tcpKeepAlive resets the idle timers of balancers and firewalls on the way,
@@ -20,19 +26,80 @@ type listener struct {
 var tcpKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
 
 func listen(g *Gateway, l Listener) (*listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: tcpKeepAlive}
-	ln, err := lc.Listen(context.Background(), "tcp", l.Address)
+	open := listenTCP
+	if l.Network == NetworkUnix {
+		open = listenUnix
+	}
+	ln, err := open(&l)
 	if err != nil {
 		return nil, &ConfigError{Field: "listener " + l.Name, Value: l.Address, Cause: err}
 	}
-	return &listener{Listener: l, g: g, ln: ln}, nil
+	li := &listener{Listener: l, g: g, ln: ln, secure: g.certificatesFor(&l)}
+	if len(l.WebSocketPaths) > 0 {
+		li.web = newConveyor(ln.Addr())
+	}
+	return li, nil
+}
+
+func listenTCP(l *Listener) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAliveConfig: tcpKeepAlive}
+	return lc.Listen(context.Background(), "tcp", l.Address)
+}
+
+// listenUnix opens a socket in the file system. One that a process has left
+// behind that did not end in an orderly way is removed; anything else at its
+// place is not.
+func listenUnix(l *Listener) (net.Listener, error) {
+	if info, err := os.Lstat(l.Address); err == nil {
+		if info.Mode().Type() != fs.ModeSocket {
+			return nil, errors.New("a file that is no socket is there")
+		}
+		if c, err := net.DialTimeout("unix", l.Address, time.Second); err == nil {
+			c.Close()
+			return nil, errors.New("another process listens there")
+		}
+		if err := os.Remove(l.Address); err != nil {
+			return nil, err
+		}
+	}
+	ln, err := net.Listen("unix", l.Address)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(l.Address, l.Mode); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return ln, nil
+}
+
+// arrival is a connection from accept until it speaks MQTT.
+type arrival struct {
+	nc       net.Conn
+	socket   net.Conn // nc as it was accepted; closing it ends whatever goes on
+	listener string
+	remote   net.Addr
+	// deadline of CONNACK, counted from accept.
+	deadline time.Time
+
+	certificate *x509.Certificate // of the client, verified; or nil
+	// tls is set if the certificate is to name the client, with identity.
+	tls      *TLSOptions
+	identity string
+}
+
+// arrived is a connection as the system gives it out.
+func (g *Gateway) arrived(nc net.Conn, listener string) *arrival {
+	a := &arrival{nc: nc, socket: nc, listener: listener, remote: nc.RemoteAddr(), deadline: time.Now().Add(g.opt.Timing.Connect)}
+	nc.SetDeadline(a.deadline)
+	return a
 }
 
 // serve accepts until the listener is closed.
 func (l *listener) serve(ctx context.Context) {
-	if len(l.WebSocketPaths) > 0 {
-		l.serveWebSocket(ctx)
-		return
+	if l.web != nil {
+		go l.serveWebSocket(ctx) // ends when the conveyor is closed, below
+		defer l.web.Close()
 	}
 	var pause time.Duration
 	for {
@@ -50,35 +117,67 @@ func (l *listener) serve(ctx context.Context) {
 			continue
 		}
 		pause = 0
-		c, err := l.g.newConn(nc, l.Name)
-		if err != nil {
+		a := l.g.arrived(nc, l.Name)
+		if l.g.expect(a) != nil {
 			nc.Close()
 			continue
 		}
-		go func() { // ends when the client is connected or refused
-			if !c.arrive(context.WithoutCancel(ctx)) {
-				l.g.serving.Done()
-				return
-			}
-			go func() { // ends with the connection
-				defer l.g.serving.Done()
-				c.stay(context.WithoutCancel(ctx))
-			}()
-		}()
+		go l.welcome(context.WithoutCancel(ctx), a) // ends when the client is connected or refused
 	}
 }
 
-func (l *listener) serveWebSocket(ctx context.Context) {
-	server := webSocketServer(l.WebSocketPaths, l.Origins, l.g.opt.Timing.Connect, l.g.log, func(nc net.Conn) {
-		c, err := l.g.newConn(nc, l.Name)
-		if err != nil {
-			nc.Close()
+// welcome takes a connection through what comes before MQTT, and up to CONNACK.
+func (l *listener) welcome(ctx context.Context, a *arrival) {
+	if l.secure != nil {
+		if err := l.g.secure(l.secure, a); err != nil {
+			l.g.turnAway(a, RefusedTLS, err)
 			return
 		}
-		defer l.g.serving.Done()
-		c.serve(context.WithoutCancel(ctx))
+	}
+	if l.web != nil {
+		l.web.put(&requestConn{Conn: a.nc, g: l.g, arrival: a})
+		return
+	}
+	l.g.meet(ctx, a)
+}
+
+// meet serves a connection whose next byte is MQTT. It returns when the client
+// is connected or refused.
+func (g *Gateway) meet(ctx context.Context, a *arrival) {
+	c, err := g.newConn(a)
+	if err != nil {
+		a.nc.Close()
+		return
+	}
+	if !c.arrive(ctx) {
+		g.serving.Done()
+		return
+	}
+	go func() { // ends with the connection
+		defer g.serving.Done()
+		c.stay(ctx)
+	}()
+}
+
+// turnAway ends a connection that does not get as far as MQTT.
+func (g *Gateway) turnAway(a *arrival, why Refusal, err error) {
+	a.nc.Close()
+	g.dismiss(a)
+	g.stats.refused[why].Add(1)
+	g.log.Debug("turned away", "remote", a.remote, "listener", a.listener, "reason", why.String(), "err", err)
+}
+
+func (l *listener) serveWebSocket(ctx context.Context) {
+	server := webSocketServer(l.WebSocketPaths, l.Origins, l.g.opt.Timing.Connect, l.g.log, func(r *http.Request, nc net.Conn) {
+		a := arrivalOf(r)
+		a.nc = nc
+		a.remote = forwardedFor(l.g.opt.TrustedProxies, a.remote, r.Header.Values("X-Forwarded-For"))
+		// A goroutine of its own, instead of this one, frees the request, its
+		// buffers and the deep stack that the upgrade has taken.
+		go l.g.meet(context.WithoutCancel(ctx), a)
 	})
-	err := server.Serve(l.ln)
+	server.ConnContext = withArrival
+	err := server.Serve(l.web)
 	server.Close() // requests that are not upgraded yet
 	if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		l.g.log.Error("listener failed", "listener", l.Name, "err", err)
@@ -87,3 +186,82 @@ func (l *listener) serveWebSocket(ctx context.Context) {
 
 // close stops accepting. Connections go on.
 func (l *listener) close() { l.ln.Close() }
+
+// conveyor hands connections that were accepted elsewhere to a server that
+// wants to accept them itself.
+type conveyor struct {
+	at    net.Addr
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newConveyor(at net.Addr) *conveyor {
+	return &conveyor{at: at, conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// put waits until the connection is accepted; at the end it closes it.
+func (v *conveyor) put(nc net.Conn) {
+	select {
+	case v.conns <- nc:
+	case <-v.done:
+		nc.Close()
+	}
+}
+
+// Accept returns net.ErrClosed after Close.
+func (v *conveyor) Accept() (net.Conn, error) {
+	select {
+	case nc := <-v.conns:
+		return nc, nil
+	case <-v.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close may be called several times.
+func (v *conveyor) Close() error {
+	v.once.Do(func() { close(v.done) })
+	return nil
+}
+
+// Addr is that of the listener which accepted the connections.
+func (v *conveyor) Addr() net.Addr { return v.at }
+
+// requestConn is a connection while it is the HTTP server's, whose own time
+// limits for the request do not extend the arrival's.
+type requestConn struct {
+	net.Conn
+	g *Gateway
+	*arrival
+}
+
+func (r *requestConn) cap(t time.Time) time.Time {
+	if t.IsZero() || t.After(r.deadline) {
+		return r.deadline
+	}
+	return t
+}
+
+func (r *requestConn) SetDeadline(t time.Time) error      { return r.Conn.SetDeadline(r.cap(t)) }
+func (r *requestConn) SetReadDeadline(t time.Time) error  { return r.Conn.SetReadDeadline(r.cap(t)) }
+func (r *requestConn) SetWriteDeadline(t time.Time) error { return r.Conn.SetWriteDeadline(r.cap(t)) }
+
+// Close is what the server does to a connection that did not get upgraded.
+func (r *requestConn) Close() error {
+	err := r.Conn.Close()
+	r.g.dismiss(r.arrival)
+	return err
+}
+
+type arrivalKey struct{}
+
+// withArrival is the server's ConnContext.
+func withArrival(ctx context.Context, nc net.Conn) context.Context {
+	return context.WithValue(ctx, arrivalKey{}, nc.(*requestConn))
+}
+
+// arrivalOf finds the arrival that a request came by.
+func arrivalOf(r *http.Request) *arrival {
+	return r.Context().Value(arrivalKey{}).(*requestConn).arrival
+}

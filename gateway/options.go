@@ -5,7 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"net/netip"
+	"runtime"
+	"slices"
 	"time"
 
 	"github.com/sluice-mqtt/sluice/backend"
@@ -39,6 +43,10 @@ type Options struct {
 	// Observer is told of events. Default: none.
 	Observer Observer
 
+	// TrustedProxies are the networks whose X-Forwarded-For headers, in
+	// WebSocket requests, are believed. Default: none.
+	TrustedProxies []netip.Prefix
+
 	Limits Limits
 	Timing Timing
 
@@ -63,8 +71,14 @@ type Options struct {
 type Listener struct {
 	// Name appears in logs, events and authentication requests.
 	Name string
-	// Address is host:port.
+	// Network is tcp, the default, or unix.
+	Network Network
+	// Address is host:port, for a unix socket its path.
 	Address string
+	// Mode of a unix socket. Default 0660.
+	Mode fs.FileMode
+	// TLS is spoken if it is not nil, below WebSocket too.
+	TLS *TLSOptions
 	// WebSocket: MQTT over WebSocket (MQTT 5 §6) on these paths; "*" is
 	// any. Empty: plain TCP.
 	WebSocketPaths []string
@@ -72,6 +86,14 @@ type Listener struct {
 	// an Origin header do not come from a browser and are let in.
 	Origins []string
 }
+
+// Network is what a [Listener] listens on.
+type Network string
+
+const (
+	NetworkTCP  Network = "tcp"
+	NetworkUnix Network = "unix"
+)
 
 // GapPolicy is what happens to sessions without an inbox after a gap.
 type GapPolicy string
@@ -92,6 +114,10 @@ const (
 type Limits struct {
 	// Connections at one time. Default 50,000.
 	Connections int
+	// Handshakes of TLS that are computed at one time; those that wait for
+	// their client do not count. Default: half of the processors, so that a
+	// storm of new clients leaves the other half to those that are there.
+	Handshakes int
 	// PacketSize is the largest packet taken after CONNECT, in bytes, header
 	// included; announced as Maximum Packet Size. Default 512 KiB.
 	PacketSize uint32
@@ -166,6 +192,9 @@ type Timing struct {
 	// Poll: how often inboxes are looked into while notices may be getting
 	// lost; a gateway that is not heard for so long is missed. Default 5 s.
 	Poll time.Duration
+	// Certificates: between two looks at the certificate files, and so the
+	// most that a renewed certificate waits. Default 10 s; negative: no look.
+	Certificates time.Duration
 	// Sys: between two publications of the $SYS topics. Default 10 s;
 	// negative: never.
 	Sys time.Duration
@@ -213,6 +242,14 @@ func (o Options) withDefaults() (Options, error) {
 			bad(fmt.Sprintf("Listeners[%d].Name", i), l.Name, "a name of its own")
 		}
 		names[l.Name] = true
+		orDefault(&o.Listeners[i].Network, NetworkTCP)
+		orDefault(&o.Listeners[i].Mode, 0o660)
+		if n := o.Listeners[i].Network; n != NetworkTCP && n != NetworkUnix {
+			bad(fmt.Sprintf("Listeners[%d].Network", i), n, "tcp, unix")
+		}
+		if l.TLS != nil && !slices.ContainsFunc(o.Listeners[:i], func(p Listener) bool { return p.TLS == l.TLS }) {
+			l.TLS.check(bad)
+		}
 	}
 	o.Limits.check(bad)
 	o.Timing.check(bad)
@@ -221,6 +258,7 @@ func (o Options) withDefaults() (Options, error) {
 
 func (l *Limits) check(bad func(field string, value any, allowed string)) {
 	orDefault(&l.Connections, 50_000)
+	orDefault(&l.Handshakes, max(1, runtime.GOMAXPROCS(0)/2))
 	orDefault(&l.PacketSize, 512<<10)
 	orDefault(&l.ConnectPacketSize, 192<<10)
 	orDefault(&l.TopicLength, 65_535)
@@ -238,6 +276,9 @@ func (l *Limits) check(bad func(field string, value any, allowed string)) {
 	orDefault(&l.WillDelay, 24*3600)
 	if l.Connections < 0 {
 		bad("Limits.Connections", l.Connections, "1 or more")
+	}
+	if l.Handshakes < 0 {
+		bad("Limits.Handshakes", l.Handshakes, "1 or more")
 	}
 	if l.PacketSize < 256 || l.PacketSize > 268_435_460 {
 		bad("Limits.PacketSize", l.PacketSize, "256 to 268435460")
@@ -286,6 +327,7 @@ func (t *Timing) check(bad func(field string, value any, allowed string)) {
 		{"Store", &t.Store, 2 * time.Second, false},
 		{"Hold", &t.Hold, 5 * time.Second, false},
 		{"Poll", &t.Poll, 5 * time.Second, false},
+		{"Certificates", &t.Certificates, 10 * time.Second, true},
 		{"Sys", &t.Sys, 10 * time.Second, true},
 	} {
 		orDefault(d.v, d.def)

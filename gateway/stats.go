@@ -33,6 +33,8 @@ type Stats struct {
 	PublishBytesReceived, PublishBytesSent uint64
 	// Dropped deliveries by reason.
 	Dropped map[Drop]uint64
+	// Refused connections, CONNECTs and packets by the limit that they met.
+	Refused map[Refusal]uint64
 	// InFlight deliveries to clients; Queued ones of ephemeral sessions;
 	// InboundInFlight are QoS 2 publishes of clients that are not released.
 	InFlight, Queued, InboundInFlight int64
@@ -62,6 +64,7 @@ type counters struct {
 	bytesReceived, bytesSent               atomic.Uint64
 	publishBytesReceived, publishBytesSent atomic.Uint64
 	dropped                                [dropReasons]atomic.Uint64
+	refused                                [refusals]atomic.Uint64
 
 	storeErrors, takeovers, fenced, wills, gaps, panics, leaseLost atomic.Uint64
 }
@@ -95,6 +98,7 @@ func (g *Gateway) Stats() Stats {
 		PublishBytesReceived: c.publishBytesReceived.Load(),
 		PublishBytesSent:     c.publishBytesSent.Load(),
 		Dropped:              make(map[Drop]uint64, dropReasons),
+		Refused:              make(map[Refusal]uint64, refusals),
 		InFlight:             c.inflight.Load(),
 		Queued:               c.queued.Load(),
 		InboundInFlight:      c.inboundInFlight.Load(),
@@ -120,6 +124,9 @@ func (g *Gateway) Stats() Stats {
 	}
 	for i := range c.dropped {
 		s.Dropped[Drop(i)] = c.dropped[i].Load()
+	}
+	for i := range c.refused {
+		s.Refused[Refusal(i)] = c.refused[i].Load()
 	}
 	return s
 }

@@ -390,11 +390,18 @@ func testDrain(t *testing.T, reference string) {
 	if err := g.Ready(); err == nil || !strings.Contains(err.Error(), "draining") {
 		t.Errorf("ready while draining: %v", err)
 	}
-	ours, theirs := net.Pipe()
-	if err := g.ServeConn(context.Background(), theirs, "pipe"); !errors.Is(err, ErrStopped) {
+	serve := func() error {
+		ours, theirs := net.Pipe()
+		ours.Close()
+		return g.ServeConn(context.Background(), theirs, "pipe")
+	}
+	if err := serve(); err != nil {
+		t.Errorf("ServeConn before balancers have noticed: %v", err)
+	}
+	time.Sleep(3*time.Second + time.Millisecond)
+	if err := serve(); !errors.Is(err, ErrStopped) {
 		t.Errorf("ServeConn while draining: %v", err)
 	}
-	ours.Close()
 	all.Wait()
 	if err := <-stopped; err != nil {
 		t.Errorf("Shutdown: %v", err)

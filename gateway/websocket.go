@@ -51,7 +51,7 @@ var errTextFrame = errors.New("websocket: text frame [MQTT-6.0.0-1]")
 
 // webSocketServer serves [webSocketHandler]. A client has until connect to
 // send its request. The server has no address and is not started.
-func webSocketServer(paths, origins []string, connect time.Duration, log *slog.Logger, serve func(net.Conn)) *http.Server {
+func webSocketServer(paths, origins []string, connect time.Duration, log *slog.Logger, serve func(*http.Request, net.Conn)) *http.Server {
 	return &http.Server{
 		Handler:           webSocketHandler(paths, origins, serve),
 		ReadHeaderTimeout: connect,
@@ -63,8 +63,7 @@ func webSocketServer(paths, origins []string, connect time.Duration, log *slog.L
 }
 
 // webSocketHandler upgrades requests to paths ("*": any) and hands each
-// connection to serve, in a goroutine of its own which ends when serve
-// returns. It refuses other paths (404), browsers that come from a page of
+// connection to serve, which must return at once. It refuses other paths (404), browsers that come from a page of
 // another origin than those given (403), and clients that offer subprotocols
 // of which none is MQTT's (400); a client that offers none at all is taken.
 //
@@ -81,7 +80,7 @@ func webSocketServer(paths, origins []string, connect time.Duration, log *slog.L
 //     prolong its deadline.
 //   - Close closes at once. Before it, CloseWrite tells the peer that this is
 //     the orderly end; then Read goes on until the peer has agreed.
-func webSocketHandler(paths, origins []string, serve func(net.Conn)) http.Handler {
+func webSocketHandler(paths, origins []string, serve func(*http.Request, net.Conn)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !slices.Contains(paths, "*") && !slices.Contains(paths, r.URL.Path) {
 			http.NotFound(w, r)
@@ -104,9 +103,10 @@ func webSocketHandler(paths, origins []string, serve func(net.Conn)) http.Handle
 			return // It has been answered.
 		}
 		frames.SetReadLimit(-1) // Packets have their limit; messages need none.
-		// A goroutine of its own, instead of this one, frees the request, its
-		// buffers and the deep stack that the upgrade has taken.
-		go serve(&webSocketConn{webSocketSocket: h.socket, frames: frames})
+		if own, ok := h.socket.Conn.(*requestConn); ok {
+			h.socket.Conn = own.Conn // It is not the server's any more.
+		}
+		serve(r, &webSocketConn{webSocketSocket: h.socket, frames: frames})
 	})
 }
 

@@ -74,9 +74,11 @@ func startWebSocket(t testing.TB, paths, origins []string, serve func(net.Conn))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := webSocketServer(paths, origins, 10*time.Second, slog.New(slog.DiscardHandler), func(c net.Conn) {
-		defer c.Close()
-		serve(c)
+	s := webSocketServer(paths, origins, 10*time.Second, slog.New(slog.DiscardHandler), func(_ *http.Request, c net.Conn) {
+		go func() { // Ends with serve.
+			defer c.Close()
+			serve(c)
+		}()
 	})
 	go s.Serve(l) // Ends with Close.
 	t.Cleanup(func() { s.Close() })

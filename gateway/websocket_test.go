@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -143,7 +144,7 @@ func TestWebSocketHalfRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := webSocketServer([]string{"*"}, nil, 50*time.Millisecond, slog.New(slog.DiscardHandler), func(c net.Conn) { c.Close() })
+	s := webSocketServer([]string{"*"}, nil, 50*time.Millisecond, slog.New(slog.DiscardHandler), func(_ *http.Request, c net.Conn) { c.Close() })
 	go s.Serve(l) // Ends with Close.
 	defer s.Close()
 	c, err := net.Dial("tcp", l.Addr().String())

@@ -37,10 +37,27 @@ type config struct {
 	InboxPoll    time.Duration `env:"GATEWAY_INBOX_POLL" envDefault:"5s" min:"100ms" max:"1m" option:"Timing.Poll" doc:"How often inboxes are looked into while notices may be getting lost."`
 	GapPolicy    string        `env:"GATEWAY_GAP_POLICY" envDefault:"count" oneof:"count,disconnect" option:"GapPolicy" doc:"What happens to sessions without an inbox when messages for them may have been lost between gateways."`
 
-	TCPListen address `env:"MQTT_TCP_LISTEN" envDefault:"127.0.0.1:1883" allowed:"host:port, off" option:"listener tcp" doc:"Where MQTT over TCP is accepted. Port 0: a free one."`
-	WSListen  address `env:"MQTT_WS_LISTEN" envDefault:"127.0.0.1:8083" allowed:"host:port, off" option:"listener ws" doc:"Where MQTT over WebSocket is accepted."`
-	WSPath    list    `env:"MQTT_WS_PATH" envDefault:"/mqtt" allowed:"paths, *" doc:"Paths of the WebSocket; * is any."`
-	WSOrigins list    `env:"MQTT_WS_ORIGINS" envDefault:"*" allowed:"origins, hosts, *" doc:"Origins whose pages may connect, as https://app.example.com, or as host for any scheme; a * stands for any part of a name."`
+	TCPListen  address  `env:"MQTT_TCP_LISTEN" envDefault:"127.0.0.1:1883" allowed:"host:port, off" option:"listener tcp" doc:"Where MQTT over TCP is accepted. Port 0: a free one."`
+	TLSListen  address  `env:"MQTT_TLS_LISTEN" envDefault:"off" allowed:"host:port, off" option:"listener tls" doc:"Where MQTT over TLS is accepted, usually on port 8883. Needs TLS_CERT_FILE and TLS_KEY_FILE."`
+	WSListen   address  `env:"MQTT_WS_LISTEN" envDefault:"127.0.0.1:8083" allowed:"host:port, off" option:"listener ws" doc:"Where MQTT over WebSocket is accepted."`
+	WSSListen  address  `env:"MQTT_WSS_LISTEN" envDefault:"off" allowed:"host:port, off" option:"listener wss" doc:"Where MQTT over WebSocket over TLS is accepted."`
+	UnixListen string   `env:"MQTT_UNIX_LISTEN" option:"listener unix" allowed:"path" doc:"Path of a unix socket where MQTT is accepted; one that was left behind is removed. Empty: none."`
+	UnixMode   fileMode `env:"MQTT_UNIX_MODE" envDefault:"0660" allowed:"octal permissions" doc:"Permissions of the unix socket; who may write may connect."`
+	WSPath     list     `env:"MQTT_WS_PATH" envDefault:"/mqtt" allowed:"paths, *" doc:"Paths of the WebSocket; * is any."`
+	WSOrigins  list     `env:"MQTT_WS_ORIGINS" envDefault:"*" allowed:"origins, hosts, *" doc:"Origins whose pages may connect, as https://app.example.com, or as host for any scheme; a * stands for any part of a name."`
+
+	TrustedProxies networks `env:"MQTT_TRUSTED_PROXIES" option:"TrustedProxies" allowed:"networks as 10.0.0.0/8, addresses" doc:"Proxies whose X-Forwarded-For headers, in WebSocket requests, are believed. Empty: none."`
+
+	TLSCertFile      string        `env:"TLS_CERT_FILE" option:"TLS.CertFile" allowed:"path" doc:"Certificate of the TLS listeners with its chain, as PEM. Changed files are noticed, and read at once on SIGHUP; as long as they are of no use, the old ones stay in force."`
+	TLSKeyFile       string        `env:"TLS_KEY_FILE" option:"TLS.KeyFile" allowed:"path" doc:"Its private key, as PEM."`
+	TLSClientCert    string        `env:"TLS_CLIENT_CERT" envDefault:"none" oneof:"none,optional,required" option:"TLS.ClientCert" doc:"Whether clients show a certificate."`
+	TLSClientCAFile  string        `env:"TLS_CLIENT_CA_FILE" option:"TLS.ClientCAFile" allowed:"path" doc:"Authorities of the clients' certificates, as PEM."`
+	TLSMinVersion    string        `env:"TLS_MIN_VERSION" envDefault:"1.2" oneof:"1.2,1.3" option:"TLS.MinVersion" doc:"Lowest version of TLS."`
+	TLSIdentity      string        `env:"TLS_IDENTITY" envDefault:"none" oneof:"none,cn,dn,san_uri,san_dns,san_email" option:"TLS.Identity" doc:"Part of a client's certificate that names it. A client whose certificate lacks it is refused."`
+	TLSIdentityAs    string        `env:"TLS_IDENTITY_AS" envDefault:"none" oneof:"none,username,client_id" option:"TLS.IdentityAs" doc:"What that name replaces of what CONNECT says."`
+	TLSIdentityMatch bool          `env:"TLS_IDENTITY_MATCH" envDefault:"false" option:"TLS.IdentityMatch" doc:"Whether clients with a certificate are refused whose client identifier is not that name."`
+	TLSHandshakes    int           `env:"TLS_HANDSHAKES" envDefault:"0" min:"0" max:"1024" option:"Limits.Handshakes" doc:"Handshakes computed at one time; 0: half as many as there are processors."`
+	TLSReload        time.Duration `env:"TLS_RELOAD_INTERVAL" envDefault:"10s" min:"0s" max:"24h" option:"Timing.Certificates" doc:"Between two looks at whether the files have changed; 0s: on SIGHUP only."`
 
 	MaxConnections   int           `env:"MQTT_MAX_CONNECTIONS" envDefault:"50000" min:"1" option:"Limits.Connections" doc:"Connections at one time."`
 	ConnectTimeout   time.Duration `env:"MQTT_CONNECT_TIMEOUT" envDefault:"10s" min:"10ms" max:"5m" option:"Timing.Connect" doc:"From accept to CONNACK, all in."`
@@ -106,8 +123,11 @@ type config struct {
 
 // Names of the listeners, as they appear in the log and in the option tags.
 const (
-	listenerTCP = "tcp"
-	listenerWS  = "ws"
+	listenerTCP  = "tcp"
+	listenerTLS  = "tls"
+	listenerWS   = "ws"
+	listenerWSS  = "wss"
+	listenerUnix = "unix"
 )
 
 // options returns what the gateway is to be made of, without store, backend
@@ -123,8 +143,11 @@ func (c *config) options() gateway.Options {
 		GapPolicy:           gateway.GapPolicy(c.GapPolicy),
 		DeniedPublish:       gateway.DeniedPolicy(c.DeniedPublish),
 		DollarPublish:       c.DollarPublish,
+		Listeners:           c.listeners(),
+		TrustedProxies:      c.TrustedProxies,
 		Limits: gateway.Limits{
 			Connections:       c.MaxConnections,
+			Handshakes:        c.TLSHandshakes,
 			PacketSize:        uint32(c.MaxPacketSize),
 			ConnectPacketSize: uint32(c.MaxConnectSize),
 			TopicLength:       c.MaxTopicLength,
@@ -148,24 +171,17 @@ func (c *config) options() gateway.Options {
 			NoShared:          !c.SharedAvailable,
 		},
 		Timing: gateway.Timing{
-			Connect:    c.ConnectTimeout,
-			Write:      c.WriteTimeout,
-			Lease:      c.Lease,
-			Drain:      orNegative(c.Drain),
-			DrainDelay: c.DrainDelay,
-			Store:      c.StoreTimeout,
-			Hold:       c.StoreHold,
-			Poll:       c.InboxPoll,
-			Sys:        orNegative(c.SysInterval.duration()),
+			Connect:      c.ConnectTimeout,
+			Write:        c.WriteTimeout,
+			Lease:        c.Lease,
+			Drain:        orNegative(c.Drain),
+			DrainDelay:   c.DrainDelay,
+			Store:        c.StoreTimeout,
+			Hold:         c.StoreHold,
+			Poll:         c.InboxPoll,
+			Certificates: orNegative(c.TLSReload),
+			Sys:          orNegative(c.SysInterval.duration()),
 		},
-	}
-	if c.TCPListen.on() {
-		o.Listeners = append(o.Listeners, gateway.Listener{Name: listenerTCP, Address: string(c.TCPListen)})
-	}
-	if c.WSListen.on() {
-		o.Listeners = append(o.Listeners, gateway.Listener{
-			Name: listenerWS, Address: string(c.WSListen), WebSocketPaths: c.WSPath, Origins: c.WSOrigins,
-		})
 	}
 	return o
 }
@@ -236,7 +252,7 @@ func (c *config) checkAnonymous() error {
 	for _, l := range []struct {
 		name string
 		at   address
-	}{{"MQTT_TCP_LISTEN", c.TCPListen}, {"MQTT_WS_LISTEN", c.WSListen}} {
+	}{{"MQTT_TCP_LISTEN", c.TCPListen}, {"MQTT_TLS_LISTEN", c.TLSListen}, {"MQTT_WS_LISTEN", c.WSListen}, {"MQTT_WSS_LISTEN", c.WSSListen}} {
 		if l.at.on() && !l.at.loopback() {
 			return &problem{Name: l.name, Value: string(l.at),
 				Text: "not a loopback address, and anonymous clients are let in there only with AUTH_ANONYMOUS=true"}

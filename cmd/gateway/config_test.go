@@ -83,6 +83,8 @@ func TestOptions(t *testing.T) {
 	other := map[string]string{
 		"GATEWAY_ID": "a", "MQTT_SERVER_REFERENCE": "b:1883", "MQTT_RESPONSE_INFORMATION": "r/",
 		"MQTT_TCP_LISTEN": "127.0.0.1:1", "MQTT_WS_LISTEN": "127.0.0.1:2",
+		"MQTT_TRUSTED_PROXIES": "10.0.0.0/8", "MQTT_TLS_LISTEN": "127.0.0.1:3", "MQTT_WSS_LISTEN": "127.0.0.1:4", "MQTT_UNIX_LISTEN": "sock",
+		"TLS_CERT_FILE": "a.pem", "TLS_KEY_FILE": "b.pem", "TLS_CLIENT_CA_FILE": "c.pem",
 		"MQTT_INBOX_FULL": "drop_oldest", "MQTT_SHARED_STRATEGY": "sticky",
 	}
 	base, baseStore := optionsOf(t, nil)
@@ -120,6 +122,9 @@ func TestOptions(t *testing.T) {
 		if field, ok := strings.CutPrefix(v.Option, "Store."); ok {
 			a, b, path = reflect.ValueOf(baseStore), reflect.ValueOf(gotStore), field
 		}
+		if field, ok := strings.CutPrefix(v.Option, "TLS."); ok {
+			a, b, path = tlsOf(t, nil), tlsOf(t, []string{v.Name + "=" + value}), field
+		}
 		for name := range strings.SplitSeq(path, ".") {
 			a, b = a.FieldByName(name), b.FieldByName(name)
 		}
@@ -127,6 +132,16 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s=%s does not change %s", v.Name, value, v.Option)
 		}
 	}
+}
+
+// tlsOf is what TLS is configured to be, whether a listener speaks it or not.
+func tlsOf(t *testing.T, environ []string) reflect.Value {
+	t.Helper()
+	c, _, errs := loadConfig(environ)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	return reflect.ValueOf(*c.tls())
 }
 
 func optionsOf(t *testing.T, environ []string) (gateway.Options, memory.Options) {

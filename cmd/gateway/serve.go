@@ -64,8 +64,9 @@ func serve(p process) int {
 	for _, u := range findUnknown(p.environ, names(settings)) {
 		log.Warn("unknown variable", "name", u.Name, "nearest", u.Nearest)
 	}
-	log.Info("serving", "version", versionText(), "backend", c.Backend, "store", c.Store, "anonymous", c.Anonymous,
-		listenerTCP, addressText(g.Addr(listenerTCP)), listenerWS, addressText(g.Addr(listenerWS)), "http", addressText(probes.address()))
+	log.With(addresses(g)...).Info("serving", "version", versionText(), "backend", c.Backend, "store", c.Store, "anonymous", c.Anonymous,
+		"http", addressText(probes.address()))
+	defer reloadOnHangup(g)()
 	defer a.watch(g, c.AuthReload)()
 
 	if ctx.Err() == nil {

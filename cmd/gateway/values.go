@@ -2,8 +2,10 @@ package main
 
 import (
 	"errors"
+	"io/fs"
 	"math"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -90,6 +92,43 @@ func (a *address) UnmarshalText(text []byte) error {
 }
 
 func (a address) on() bool { return a != "off" }
+
+// networks is a list of networks and single addresses.
+type networks []netip.Prefix
+
+// UnmarshalText is called by the parser of the environment.
+func (n *networks) UnmarshalText(text []byte) error {
+	var parts list
+	if err := parts.UnmarshalText(text); err != nil {
+		return err
+	}
+	*n = nil
+	for _, part := range parts {
+		p, err := netip.ParsePrefix(part)
+		if err != nil {
+			a, aerr := netip.ParseAddr(part)
+			if aerr != nil {
+				return aerr
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		*n = append(*n, p.Masked())
+	}
+	return nil
+}
+
+// fileMode is the permissions of a file, in octal.
+type fileMode fs.FileMode
+
+// UnmarshalText is called by the parser of the environment.
+func (m *fileMode) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 8, 9)
+	if err != nil || n == 0 {
+		return errors.New("no permissions")
+	}
+	*m = fileMode(n)
+	return nil
+}
 
 // fullPolicy is a [memory.FullPolicy] by name.
 type fullPolicy memory.FullPolicy

@@ -98,6 +98,10 @@ func everything() gateway.Stats {
 	s.Connects = map[protocol.ReasonCode]uint64{protocol.Success: 1, protocol.NotAuthorized: 2, 0xFE: 3, 0xFF: 4}
 	s.Disconnects = map[protocol.ReasonCode]uint64{protocol.Success: 5, protocol.KeepAliveTimeout: 6}
 	s.Dropped = map[gateway.Drop]uint64{}
+	s.Refused = map[gateway.Refusal]uint64{}
+	for i, r := range gateway.Refusals() {
+		s.Refused[r] = uint64(40 + i)
+	}
 	for i, d := range gateway.Drops() {
 		s.Dropped[d] = uint64(10 + i)
 	}
@@ -120,6 +124,7 @@ func TestMetrics(t *testing.T) {
 		"\nsluice_packets_sent_total{type=\"auth\"} ",
 		"\nsluice_publishes_received_total{qos=\"2\"} ",
 		"\nsluice_messages_dropped_total{reason=\"outbox_full\"} 10\n",
+		"\nsluice_refused_total{reason=\"connections\"} 40\n",
 		"\nsluice_build_info{goversion=\"go",
 		"\nsluice_ready 1\n",
 		"\ngo_goroutines ",

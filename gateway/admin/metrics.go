@@ -165,6 +165,12 @@ var figures = []figure{
 				out(float64(n), why.String())
 			}
 		}),
+	counters("refused_total", "Connections and requests of clients that were refused because of a limit, by limit.", []string{"reason"},
+		func(s *gateway.Stats, out emit) {
+			for why, n := range s.Refused {
+				out(float64(n), why.String())
+			}
+		}),
 	gauge("messages_inflight", "QoS 1 and 2 deliveries under way to clients.",
 		func(s *gateway.Stats) int64 { return s.InFlight }),
 	gauge("messages_queued", "Messages of sessions without an inbox that wait for their client.",
