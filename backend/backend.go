@@ -49,6 +49,10 @@ type Backend interface {
 // Handler receives what the bus brings. Its methods are called one at a time
 // and must not block: a handler that is too slow makes the driver drop and
 // report a gap.
+//
+// Messages and notices come in runs. A handler may collect what it makes of
+// them until HandleFlush, so that a client which gets many messages is written
+// to once.
 type Handler interface {
 	// HandleMessage takes a live message. It is immutable and may be kept.
 	HandleMessage(m *Message)
@@ -56,10 +60,19 @@ type Handler interface {
 	// HandleNotice takes a notice for this gateway.
 	HandleNotice(n Notice)
 
+	// HandleFlush ends a run: nothing more is at hand just now, or there have
+	// been [MaxRun] calls since the last one.
+	HandleFlush()
+
 	// HandleGap says that something may have been missed before now: the
 	// gateway looks into the inboxes of the sessions that it serves.
 	HandleGap(reason error)
 }
+
+// MaxRun bounds how many messages and notices a driver hands on before it calls
+// [Handler.HandleFlush]: what is collected meanwhile is memory, and the first
+// of them waits for the last.
+const MaxRun = 256
 
 // NoticeKind says what a [Notice] is about.
 type NoticeKind uint8

@@ -19,12 +19,18 @@ func (b *batch) deliver(want func(*pub) bool) {
 			continue
 		}
 		j := i + 1
-		for j < len(b.pubs) && b.pubs[j].route == u.route && !b.pubs[j].done && want(&b.pubs[j]) {
+		for j < len(b.pubs) && u.together(&b.pubs[j]) && want(&b.pubs[j]) {
 			j++
 		}
 		b.deliverRun(u.route, b.pubs[i:j])
 		i = j
 	}
+}
+
+// together reports whether next may be in a run with u: of the same topic, and
+// both acknowledged by their receivers or neither.
+func (u *pub) together(next *pub) bool {
+	return next.route == u.route && !next.done && (next.msg.QoS == 0) == (u.msg.QoS == 0)
 }
 
 // runBytes are the packets of a run for one kind of version, ready to be

@@ -125,7 +125,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	if err := g.store.Join(ctx, node, g.opt.Timing.Lease); err != nil {
 		return &ExtensionError{Extension: "Store", Err: err}
 	}
-	if err := g.bus.Start(ctx, g.opt.ID, handler{g}); err != nil {
+	if err := g.bus.Start(ctx, g.opt.ID, &handler{g: g}); err != nil {
 		return errors.Join(&ExtensionError{Extension: "Backend", Err: err}, g.store.Leave(ctx, g.opt.ID))
 	}
 	if err := g.bus.Subscribe(ctx, peerRoot+"#", backend.ClassQoS0); err != nil {

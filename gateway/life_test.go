@@ -335,7 +335,7 @@ func TestPanicOfPump(t *testing.T) {
 	p := join(t, cl.nodes[1], "p")
 	p.send(publish("a", "x", 1, 1))
 	p.expect("PUBACK #1")
-	handler{g}.HandleGap(errors.New("too slow"))
+	(&handler{g: g}).HandleGap(errors.New("too slow"))
 	c.expect("DISCONNECT 0x80", "closed")
 	cl.stores[0].mend()
 	good.ping()

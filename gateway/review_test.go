@@ -34,7 +34,7 @@ func TestLostDoorbell(t *testing.T) {
 		{name: "newer mail", hook: lost, newer: true, within: poll},
 		{name: "refused", hook: refused, within: poll},
 		{name: "bus not well", hook: lost, then: func(_ *cluster, ill *illBus) { ill.set(errors.New("deaf")) }, within: poll},
-		{name: "gap", hook: lost, then: func(cl *cluster, _ *illBus) { handler{cl.nodes[0]}.HandleGap(errors.New("late")) }, within: reviewSpacing},
+		{name: "gap", hook: lost, then: func(cl *cluster, _ *illBus) { (&handler{g: cl.nodes[0]}).HandleGap(errors.New("late")) }, within: reviewSpacing},
 		{name: "sender killed", hook: lost, then: func(cl *cluster, _ *illBus) { cl.kill(1) }, within: 2 * poll},
 		{name: "nothing hints at it", hook: lost, within: calmPolls * poll},
 	} {
@@ -98,7 +98,7 @@ func TestLostTakeover(t *testing.T) {
 				short.quiet()
 				long.quiet()
 				if !refuse {
-					handler{g}.HandleGap(errors.New("late"))
+					(&handler{g: g}).HandleGap(errors.New("late"))
 				}
 				time.Sleep(g.opt.Timing.Poll / beatsPerPoll)
 				short.endsAt(0, 0, "DISCONNECT 0x8E", "closed")

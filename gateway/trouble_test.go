@@ -276,7 +276,7 @@ func TestGap(t *testing.T) {
 				p.send(publish("a", "1", 1, 1), publish("a", "2", 1, 2))
 				p.expect("PUBACK #1", "PUBACK #2")
 				s.quiet()
-				handler{g}.HandleGap(errors.New("too slow"))
+				(&handler{g: g}).HandleGap(errors.New("too slow"))
 				synctest.Wait()
 				s.expect("PUBLISH a=1 q1 #1", "PUBLISH a=2 q1 #2")
 				if policy == GapCount {

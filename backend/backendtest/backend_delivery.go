@@ -25,6 +25,7 @@ var deliveryCases = []backendCase{
 	{name: "borrowed", promise: "Publish borrows the message: the caller may change its bytes afterwards", run: busBorrowed},
 	{name: "kept", promise: "a message that was handed out is immutable and may be kept", run: kept},
 	{name: "largest message", promise: "a message of the largest size crosses unchanged, one byte more is refused with ErrTooLarge and reaches nobody", options: BackendOptions{MaxMessage: largest}, run: largestMessage},
+	{name: "runs end", promise: "HandleFlush follows every run of messages and notices, and at the latest after MaxRun of them", run: runsEnd},
 	{name: "concurrent use", promise: "all methods may be called concurrently", run: busConcurrent},
 }
 
@@ -361,6 +362,26 @@ func largestMessage(t *testing.T, r *room) {
 	defer e.mu.Unlock()
 	if diff := sameMessage(e.notices[0].Entry.Message, fit); diff != "" || len(e.notices) != 1 {
 		t.Errorf("heard %d notices, want one; the first: %s", len(e.notices), diff)
+	}
+}
+
+func runsEnd(t *testing.T, r *room) {
+	const messages, notices = 2000, 300
+	e := r.ears[1]
+	r.subscribe(t, 1, "run/#", everyClass)
+	for i := range messages {
+		r.publish(t, 0, &backend.Message{Topic: fmt.Sprintf("run/%d", i%5), QoS: byte(i % 3)})
+	}
+	for range notices {
+		r.notify(t, 0, node(1), backend.Notice{Kind: backend.NoticeKick, Client: "c"})
+	}
+	e.wait(t, r.h.Patience, "everything, flushed", func() bool {
+		return len(e.messages) == messages && len(e.notices) == notices && e.run == 0
+	})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.longest > backend.MaxRun {
+		t.Errorf("a run of %d, want at most %d", e.longest, backend.MaxRun)
 	}
 }
 

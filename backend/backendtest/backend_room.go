@@ -77,6 +77,8 @@ type ear struct {
 	counts   map[string]int    // of messages, by topic
 	notices  []backend.Notice
 	gaps     []error
+	run      int // messages and notices since the last flush
+	longest  int // run
 	inside   int // calls that are running
 	overlaps int // calls that began while another ran
 	// gate, if set, is run inside of every call, before it is recorded.
@@ -114,12 +116,27 @@ func (e *ear) HandleMessage(m *backend.Message) {
 		e.messages = append(e.messages, m)
 		e.copies = append(e.copies, *m.Clone())
 		e.counts[m.Topic]++
+		e.collect()
 	})
 }
 
 func (e *ear) HandleNotice(n backend.Notice) {
 	e.enter()
-	e.leave(func() { e.notices = append(e.notices, n) })
+	e.leave(func() {
+		e.notices = append(e.notices, n)
+		e.collect()
+	})
+}
+
+// collect counts what a flush is due for. e.mu is held.
+func (e *ear) collect() {
+	e.run++
+	e.longest = max(e.longest, e.run)
+}
+
+func (e *ear) HandleFlush() {
+	e.enter()
+	e.leave(func() { e.run = 0 })
 }
 
 func (e *ear) HandleGap(reason error) {

@@ -26,6 +26,7 @@ type busFault struct {
 	close       func(b *brokenBus) error
 	message     func(h backend.Handler, m *backend.Message)
 	gap         func(h backend.Handler, reason error)
+	flush       func(h backend.Handler)
 	context     func(context.Context) context.Context
 }
 
@@ -56,6 +57,14 @@ func (h *brokenHandler) HandleGap(reason error) {
 		return
 	}
 	h.Handler.HandleGap(reason)
+}
+
+func (h *brokenHandler) HandleFlush() {
+	if f := h.fault.flush; f != nil {
+		f(h.Handler)
+		return
+	}
+	h.Handler.HandleFlush()
 }
 
 func (b *brokenBus) Start(ctx context.Context, id backend.NodeID, h backend.Handler) error {
@@ -174,6 +183,12 @@ func busFaultTable() []*busFault {
 		{name: "'$' for wildcards only", notices: "matching", message: func(h backend.Handler, m *backend.Message) {
 			if !strings.HasPrefix(m.Topic, "$") {
 				h.HandleMessage(m)
+			}
+		}},
+		{name: "never flushed", notices: "runs end", flush: func(backend.Handler) {}},
+		{name: "flushed now and then", notices: "runs end", flush: func(h backend.Handler) {
+			if every(5) {
+				h.HandleFlush()
 			}
 		}},
 		{name: "gap in silence", notices: "slow handler", gap: func(backend.Handler, error) {}},

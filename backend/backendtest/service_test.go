@@ -275,6 +275,12 @@ func (h *serialHandler) HandleGap(reason error) {
 	h.Handler.HandleGap(reason)
 }
 
+func (h *serialHandler) HandleFlush() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Handler.HandleFlush()
+}
+
 func (b *remoteBus) Start(ctx context.Context, id backend.NodeID, h backend.Handler) error {
 	b.h = &serialHandler{Handler: h}
 	b.s.set(func() { b.s.back = append(b.s.back, func() { b.h.HandleGap(backend.ErrUnavailable) }) })

@@ -301,8 +301,8 @@ func (g *gateway) leave() {
 // closed.
 func (g *gateway) run(h backend.Handler) {
 	defer close(g.stopped)
-	for {
-		d, ok := g.queue.pop()
+	for run := 1; ; run++ {
+		d, more, ok := g.queue.pop()
 		switch {
 		case !ok:
 			return
@@ -312,6 +312,10 @@ func (g *gateway) run(h backend.Handler) {
 			h.HandleNotice(*d.notice)
 		default:
 			h.HandleMessage(d.message)
+		}
+		if !more || run == backend.MaxRun {
+			h.HandleFlush()
+			run = 0
 		}
 	}
 }

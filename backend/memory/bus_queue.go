@@ -78,9 +78,9 @@ func (q *queue) grow() {
 	q.ring, q.head = next, 0
 }
 
-// pop waits for the next delivery. It returns false when the queue was closed,
-// whatever waits.
-func (q *queue) pop() (delivery, bool) {
+// pop waits for the next delivery and tells whether more is waiting. It returns
+// false when the queue was closed, whatever waits.
+func (q *queue) pop() (d delivery, more, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.count == 0 && q.dropped == 0 && !q.closed {
@@ -88,13 +88,13 @@ func (q *queue) pop() (delivery, bool) {
 	}
 	switch {
 	case q.closed:
-		return delivery{}, false
+		return delivery{}, false, false
 	case q.count == 0:
 		gap := fmt.Errorf("memory: bus: %d deliveries dropped: %w", q.dropped, backend.ErrFull)
 		q.dropped = 0
-		return delivery{gap: gap}, true
+		return delivery{gap: gap}, false, true
 	}
-	d := q.ring[q.head]
+	d = q.ring[q.head]
 	q.ring[q.head] = delivery{}
 	q.head = (q.head + 1) & (len(q.ring) - 1)
 	q.count--
@@ -102,7 +102,7 @@ func (q *queue) pop() (delivery, bool) {
 	if q.count == 0 && len(q.ring) > idleRing {
 		q.ring, q.head = nil, 0
 	}
-	return d, true
+	return d, q.count > 0 || q.dropped > 0, true
 }
 
 // close drops what waits and ends the reader.

@@ -25,6 +25,7 @@ func (s *script) line(text string) {
 
 func (s *script) HandleMessage(m *backend.Message) { s.line(m.Topic) }
 func (s *script) HandleNotice(n backend.Notice)    { s.line("notice " + string(n.Client)) }
+func (s *script) HandleFlush()                     {}
 func (s *script) HandleGap(reason error)           { s.line("gap: " + reason.Error()) }
 
 // join starts a gateway on bus that hears everything under "#".
@@ -222,4 +223,5 @@ type deaf struct{}
 
 func (deaf) HandleMessage(*backend.Message) {}
 func (deaf) HandleNotice(backend.Notice)    {}
+func (deaf) HandleFlush()                   {}
 func (deaf) HandleGap(error)                {}

@@ -23,6 +23,7 @@ type counter struct {
 
 func (c *counter) HandleMessage(*backend.Message) { c.messages.Add(1) }
 func (c *counter) HandleNotice(backend.Notice)    {}
+func (c *counter) HandleFlush()                   {}
 func (c *counter) HandleGap(error)                { c.gaps.Add(1) }
 
 // benchServer runs the distribution's server until the end of the benchmark.

@@ -12,6 +12,7 @@ type deliverer struct {
 	queue    *queue
 	foreign  *foreign
 	messages atomic.Uint64 // and notices that were handed on
+	since    int           // of them since the handler was flushed
 }
 
 // run calls h until the queue is closed.
@@ -23,7 +24,7 @@ func (d *deliverer) run(h backend.Handler) {
 // next waits for one delivery and hands it on. It returns false when the queue
 // is closed.
 func (d *deliverer) next(h backend.Handler) bool {
-	next, ok := d.queue.pop()
+	next, more, ok := d.queue.pop()
 	if !ok {
 		return false
 	}
@@ -33,6 +34,7 @@ func (d *deliverer) next(h backend.Handler) bool {
 		h.HandleGap(next.gap)
 	case next.notice != nil:
 		h.HandleNotice(*next.notice)
+		d.handed(h)
 	case next.kind == kindNotice:
 		err = d.notice(h, next.frame)
 	default:
@@ -41,7 +43,22 @@ func (d *deliverer) next(h backend.Handler) bool {
 	if err != nil {
 		d.foreign.refuse(err)
 	}
+	if !more && d.since > 0 {
+		d.flush(h)
+	}
 	return true
+}
+
+// handed counts what was handed on, and ends a run that is long enough.
+func (d *deliverer) handed(h backend.Handler) {
+	if d.since++; d.since == backend.MaxRun {
+		d.flush(h)
+	}
+}
+
+func (d *deliverer) flush(h backend.Handler) {
+	d.since = 0
+	h.HandleFlush()
 }
 
 // frame hands on the messages of a frame. Of one that is damaged, those in
@@ -55,6 +72,7 @@ func (d *deliverer) frame(h backend.Handler, b []byte, count int) error {
 		b = rest
 		d.messages.Add(1)
 		h.HandleMessage(m)
+		d.handed(h)
 	}
 	return nothing(b)
 }
@@ -69,6 +87,7 @@ func (d *deliverer) notice(h backend.Handler, b []byte) error {
 	}
 	d.messages.Add(1)
 	h.HandleNotice(n)
+	d.handed(h)
 	return nil
 }
 

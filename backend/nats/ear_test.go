@@ -37,6 +37,7 @@ func (e *ear) note(change func()) {
 
 func (e *ear) HandleMessage(m *backend.Message) { e.note(func() { e.heard[m.Topic]++ }) }
 func (e *ear) HandleNotice(n backend.Notice)    { e.note(func() { e.notices = append(e.notices, n) }) }
+func (e *ear) HandleFlush()                     {}
 func (e *ear) HandleGap(reason error)           { e.note(func() { e.gaps = append(e.gaps, reason) }) }
 
 // wait waits until done, which is called with e.mu held, reports true.

@@ -90,6 +90,7 @@ type listener struct{ messages, notices, gaps int }
 
 func (l *listener) HandleMessage(*backend.Message) { l.messages++ }
 func (l *listener) HandleNotice(backend.Notice)    { l.notices++ }
+func (l *listener) HandleFlush()                   {}
 func (l *listener) HandleGap(error)                { l.gaps++ }
 
 // idle returns a Backend that is not started.

@@ -40,7 +40,7 @@ func TestQueue(t *testing.T) {
 			var got []string
 			gaps := uint64(0)
 			for q.count > 0 || q.stalled > 0 {
-				d, ok := q.pop()
+				d, _, ok := q.pop()
 				switch {
 				case !ok:
 					t.Fatal("closed")
@@ -62,14 +62,14 @@ func TestQueue(t *testing.T) {
 			}
 			// A stall ends: it is let in again.
 			q.push(one)
-			if d, ok := q.pop(); !ok || d.count != 1 {
+			if d, _, ok := q.pop(); !ok || d.count != 1 {
 				t.Errorf("afterwards: %+v, %v", d, ok)
 			}
 			q.push(one)
 			q.close()
 			q.push(one)
 			q.gap(errors.New("late"))
-			if d, ok := q.pop(); ok {
+			if d, _, ok := q.pop(); ok {
 				t.Errorf("after close: %+v", d)
 			}
 		})
