@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/backend/backendtest"
 	"github.com/sluice-mqtt/sluice/backend/nats"
 )
 
@@ -139,7 +140,7 @@ func TestFrozenPeerServer(t *testing.T) {
 	list := gateways(t, s, 2, nil)
 	// Frozen servers keep their connections for longer than this test.
 	frozen := s.servers[2]
-	frozen.signal(t, syscall.SIGSTOP)
+	backendtest.Freeze(t, frozen.pid())
 	t.Cleanup(func() { frozen.signal(t, syscall.SIGCONT) })
 	for i := range 5 {
 		filter := fmt.Sprint("a/", i)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
+
+	"github.com/sluice-mqtt/sluice/backend/backendtest"
 )
 
 // newestServer is the newest server of the day. The tests build it where the
@@ -181,6 +183,12 @@ func (s *server) kill() {
 	s.cmd = nil
 }
 
+func (s *server) pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cmd.Process.Pid
+}
+
 func (s *server) signal(t *testing.T, sig syscall.Signal) {
 	t.Helper()
 	s.mu.Lock()
@@ -267,7 +275,7 @@ func (s *service) Start(t *testing.T) {
 
 func (s *service) Pause(t *testing.T) {
 	for _, srv := range s.servers {
-		srv.signal(t, syscall.SIGSTOP)
+		backendtest.Freeze(t, srv.pid())
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/sluice-mqtt/sluice/backend/backendtest"
 )
 
 // server is a redis-server process of the tests, reached through a proxy.
@@ -148,7 +150,7 @@ func (s *server) Kill(t *testing.T) {
 }
 
 func (s *server) Start(t *testing.T)  { s.run(t) }
-func (s *server) Pause(t *testing.T)  { s.signal(t, syscall.SIGSTOP) }
+func (s *server) Pause(t *testing.T)  { backendtest.Freeze(t, s.process.Process.Pid) }
 func (s *server) Resume(t *testing.T) { s.signal(t, syscall.SIGCONT) }
 
 func (s *server) Drop(_ *testing.T, n int) { s.proxy.drop(n) }
