@@ -12,9 +12,11 @@ import (
 // choresAtOnce bounds how many wills and the like are taken on at one time.
 const choresAtOnce = 64
 
-// keepLease renews the gateway's lease in the store until the context ends.
+// keepLease renews the gateway's lease in the store until the context ends. What
+// has failed is tried again soon.
 func (g *Gateway) keepLease(ctx context.Context) {
-	for g.waitRenewal(ctx) {
+	for wait := g.opt.Timing.Lease / 3; g.waitRenewal(ctx, wait); {
+		wait = g.opt.Timing.Lease / 3
 		sctx, cancel := g.storeContext(ctx)
 		err := g.store.Renew(sctx, g.opt.ID)
 		cancel()
@@ -25,6 +27,7 @@ func (g *Gateway) keepLease(ctx context.Context) {
 		case err != nil && ctx.Err() == nil:
 			g.storeFailed(err)
 			g.setTrouble("store", err)
+			wait = min(wait, time.Second)
 			continue
 		}
 		g.setTrouble("store", nil)
@@ -33,8 +36,8 @@ func (g *Gateway) keepLease(ctx context.Context) {
 }
 
 // waitRenewal waits until the lease is to be renewed, and reports whether it is.
-func (g *Gateway) waitRenewal(ctx context.Context) bool {
-	t := time.NewTimer(g.opt.Timing.Lease / 3)
+func (g *Gateway) waitRenewal(ctx context.Context, atMost time.Duration) bool {
+	t := time.NewTimer(atMost)
 	defer t.Stop()
 	select {
 	case <-t.C:

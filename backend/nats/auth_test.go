@@ -1,22 +1,14 @@
 package nats_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/sluice-mqtt/sluice/backend/backendtest"
 	"github.com/sluice-mqtt/sluice/backend/nats"
 )
 
@@ -35,7 +27,7 @@ func TestWaysIn(t *testing.T) {
 	if err := os.WriteFile(seed, []byte(nkeySeed), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	roots, pair := certificates(t, dir)
+	roots, pair := backendtest.Certificates(t, dir)
 	tlsConfig := func(verify bool) string {
 		return fmt.Sprintf(`tls { cert_file: %q, key_file: %q, ca_file: %q, verify: %v }`,
 			filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "cert.pem"), verify)
@@ -75,7 +67,7 @@ func TestWaysIn(t *testing.T) {
 func TestTLSIsNotLeftOut(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	certificates(t, dir)
+	backendtest.Certificates(t, dir)
 	path := program(t, "installed")
 	plain := startServer(t, path)
 	unknown := startServer(t, path, "-c", config(t, fmt.Sprintf(`tls { cert_file: %q, key_file: %q }`, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))))
@@ -89,42 +81,4 @@ func TestTLSIsNotLeftOut(t *testing.T) {
 			t.Log(err)
 		}
 	}
-}
-
-// certificates writes a certificate that signs itself, for 127.0.0.1, to dir.
-func certificates(t *testing.T, dir string) (*x509.CertPool, tls.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})
-	for name, b := range map[string][]byte{"cert.pem": cert, "key.pem": keyPEM} {
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	pair, err := tls.X509KeyPair(cert, keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(cert)
-	return roots, pair
 }

@@ -1,16 +1,14 @@
 package redis
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"log/slog"
+	"maps"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sluice-mqtt/sluice/backend"
-	"github.com/sluice-mqtt/sluice/backend/backendtest"
 )
 
 func TestRecent(t *testing.T) {
@@ -23,36 +21,73 @@ func TestRecent(t *testing.T) {
 	}
 }
 
-// TestStartChecks: a server that loses data without an error ends the start,
-// with a line that names the setting; one that has no append-only file is told
-// of.
+// TestJudge: what a server says of itself is judged by name.
+func TestJudge(t *testing.T) {
+	good := map[string]string{"redis_version": "7.0.15", "role": "master", "used_memory": "100", "maxmemory": "0", "aof_enabled": "1"}
+	for _, tt := range []struct {
+		name, field, value string
+		policy             string
+		condition          condition
+		text               string
+		full, forgetful    bool
+	}{
+		{name: "good", policy: "noeviction"},
+		{name: "old", field: "redis_version", value: "6.0.9", policy: "noeviction", condition: tooOld, text: "6.0.9, needed is 6.2"},
+		{name: "replica", field: "role", value: "slave", policy: "noeviction", condition: isReplica, text: "replica"},
+		{name: "evicts", policy: "volatile-ttl", condition: evicts, text: `maxmemory-policy is "volatile-ttl"`},
+		{name: "room", field: "maxmemory", value: "101", policy: "noeviction"},
+		{name: "full", field: "maxmemory", value: "100", policy: "noeviction", full: true},
+		{name: "forgets", field: "aof_enabled", value: "0", policy: "noeviction", forgetful: true},
+	} {
+		info := maps.Clone(good)
+		info[tt.field] = tt.value
+		f := &finding{}
+		f.judge(info, tt.policy)
+		if f.full != tt.full || f.forgetful != tt.forgetful || (f.trouble != nil) != (tt.condition != "") {
+			t.Errorf("%s: %+v", tt.name, f)
+		} else if f.trouble != nil && (f.trouble.condition != tt.condition || !strings.Contains(f.trouble.err.Error(), tt.text)) {
+			t.Errorf("%s: %+v", tt.name, f.trouble)
+		}
+	}
+}
+
+// TestStartChecks: what a gateway can not begin with ends the start, with a
+// line that says why; a server that loses data without an error leaves it
+// not ready, with a reason that names the setting; one that has no append-only
+// file is told of.
 func TestStartChecks(t *testing.T) {
 	for _, tt := range []struct {
-		name     string
-		settings []string
-		err, log string
+		name             string
+		settings         []string
+		err, health, log string
 	}{
-		{"good", nil, "", ""},
-		{"evicts", []string{"--maxmemory-policy", "allkeys-lru"}, `maxmemory-policy is "allkeys-lru"`, ""},
-		{"evicts what expires", []string{"--maxmemory-policy", "volatile-lru"}, "must be noeviction", ""},
-		{"CONFIG is forbidden", []string{"--maxmemory-policy", "allkeys-lru", "--rename-command", "CONFIG", ""}, `maxmemory-policy is "allkeys-lru"`, ""},
-		{"no append-only file", []string{"--appendonly", "no"}, "", "appendonly"},
-		{"replica", []string{"--replicaof", "127.0.0.1 1"}, "replica", ""},
-		{"password", []string{"--requirepass", "x"}, "wants a password", ""},
+		{"good", nil, "", "", ""},
+		{"evicts", []string{"--maxmemory-policy", "allkeys-lru"}, "", `maxmemory-policy is "allkeys-lru"`, "condition=eviction"},
+		{"evicts what expires", []string{"--maxmemory-policy", "volatile-lru"}, "", "must be noeviction", "condition=eviction"},
+		{"CONFIG is forbidden", []string{"--maxmemory-policy", "allkeys-lru", "--rename-command", "CONFIG", ""}, "", `maxmemory-policy is "allkeys-lru"`, "condition=eviction"},
+		{"no append-only file", []string{"--appendonly", "no"}, "", "", "setting=appendonly"},
+		{"replica", []string{"--replicaof", "127.0.0.1 1"}, "replica", "", ""},
+		{"password", []string{"--requirepass", "x"}, "wants a password", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var log bytes.Buffer
-			o := Options{URL: startServer(t, tt.settings...).url(), Logger: slog.New(slog.NewTextHandler(&log, nil))}
-			s, err := New(t.Context(), o)
-			if err == nil {
-				defer s.Close()
+			log := &logBook{}
+			s, err := New(t.Context(), Options{URL: startServer(t, tt.settings...).url(), Logger: log.logger()})
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Fatalf("New: %v, want %q", err, tt.err)
+				}
+				return
 			}
-			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
-				t.Errorf("New: %v, want %q", err, tt.err)
+			if err != nil {
+				t.Fatalf("New: %v", err)
 			}
-			if !strings.Contains(log.String(), tt.log) || tt.log == "" && log.Len() > 0 {
-				t.Errorf("the log has %q, want %q", log.String(), tt.log)
+			defer s.Close()
+			if err := s.Health(); (err != nil) != (tt.health != "") || err != nil && !strings.Contains(err.Error(), tt.health) {
+				t.Errorf("Health: %v, want %q", err, tt.health)
+			}
+			if lines := log.lines(); tt.log == "" && len(lines) > 0 || tt.log != "" && (len(lines) != 1 || !strings.Contains(lines[0], tt.log)) {
+				t.Errorf("the log has %q, want one line with %q", lines, tt.log)
 			}
 		})
 	}
@@ -65,45 +100,6 @@ func TestNobodyThere(t *testing.T) {
 	_, err := New(t.Context(), Options{URL: "redis://" + freeAddress(t)})
 	if !errors.Is(err, backend.ErrUnavailable) || time.Since(start) > 2*time.Second {
 		t.Errorf("New: %v after %v, want ErrUnavailable within two seconds", err, time.Since(start))
-	}
-}
-
-// TestOutOfMemory: a full server refuses what needs room, says why, loses
-// nothing, and is well again when it was drained.
-func TestOutOfMemory(t *testing.T) {
-	srv := startServer(t)
-	s := open(t, optionsFor(t, srv.url(), backendtest.StoreOptions{}))
-	ctx := context.Background()
-	join(t, s, "node")
-	o := openSession(t, s, "node", "c", backend.Subscription{Filter: "a", QoS: 1})
-	direct := srv.direct(t)
-	used := parseInfo(direct.Info(ctx, "memory").Val())["used_memory"]
-	if err := direct.ConfigSet(ctx, "maxmemory", used).Err(); err != nil {
-		t.Fatal(err)
-	}
-	out := make([]backend.Append, 1)
-	message := func() []*backend.Message {
-		return []*backend.Message{{Topic: "a", Payload: make([]byte, 100_000), QoS: 1}}
-	}
-	stored := 0
-	var err error
-	for err == nil && stored < 1000 {
-		if err = s.Append(ctx, message(), out); err == nil {
-			stored++
-		}
-	}
-	if !errors.Is(err, backend.ErrUnavailable) || !strings.Contains(err.Error(), "maxmemory") {
-		t.Fatalf("Append to a full server: %v, want ErrUnavailable that names maxmemory", err)
-	}
-	list, _, err := s.Fetch(ctx, o.Lease, 0, 1000, 1<<30)
-	if err != nil || len(list) != stored {
-		t.Errorf("%d entries, %v; want %d", len(list), err, stored)
-	}
-	if err := direct.ConfigSet(ctx, "maxmemory", "0").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Append(ctx, message(), out); err != nil {
-		t.Errorf("Append when there is room again: %v", err)
 	}
 }
 

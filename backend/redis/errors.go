@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -28,15 +29,74 @@ var (
 	errNoInbox = errors.New("redis: the session has no inbox")
 )
 
-// conditions are errors of a server that an operator must hear of by name.
-var conditions = []struct{ prefix, meaning string }{
-	{"OOM", "the server is out of memory (maxmemory)"},
-	{"MISCONF", "the server can not write its append-only file or snapshot: is its disk full?"},
-	{"READONLY", "the server is a replica"},
-	{"LOADING", "the server is still loading its data"},
-	{"NOAUTH", "the server wants a password"},
-	{"WRONGPASS", "user name or password is wrong"},
-	{"NOPERM", "the user may not do this; see the operations page for its rights"},
+// condition is a state of the service that an operator must hear of by name.
+type condition string
+
+const (
+	unreachable condition = "unreachable"
+	refuses     condition = "error"
+	full        condition = "full"
+	noDisk      condition = "misconf"
+	isReplica   condition = "replica"
+	loading     condition = "loading"
+	noAuth      condition = "auth"
+	noRight     condition = "permission"
+	fewReplicas condition = "replicas"
+	noCluster   condition = "cluster_down"
+	evicts      condition = "eviction"
+	tooOld      condition = "version"
+	otherLayout condition = "layout"
+	otherBus    condition = "bus"
+	otherData   condition = "data"
+)
+
+// answers are the errors of a server that mean one of them.
+var answers = []struct {
+	prefix string
+	condition
+	meaning string
+}{
+	{"OOM", full, "the server is out of memory (maxmemory)"},
+	{"MISCONF", noDisk, "the server can not write its append-only file or snapshot: is its disk full?"},
+	{"READONLY", isReplica, "the server is a replica"},
+	{"LOADING", loading, "the server is still loading its data"},
+	{"MASTERDOWN", isReplica, "the server is a replica that has lost its primary"},
+	{"NOAUTH", noAuth, "the server wants a password"},
+	{"WRONGPASS", noAuth, "user name or password is wrong"},
+	{"NOPERM", noRight, "the user may not do this; see docs/redis.md for its rights"},
+	{"NOREPLICAS", fewReplicas, "the server has fewer replicas than min-replicas-to-write asks for"},
+	{"CLUSTERDOWN", noCluster, "the cluster is down: some of its keys have no server"},
+}
+
+// aborted is what a server puts in front of the reason why it refuses the end
+// of a transaction.
+const aborted = "EXECABORT Transaction discarded because of: "
+
+// meaning returns what an error of a server or of the way to it means.
+func meaning(err error) (condition, string) {
+	var answer goredis.Error
+	if !errors.As(err, &answer) {
+		return unreachable, ""
+	}
+	text := strings.TrimPrefix(answer.Error(), aborted)
+	for _, a := range answers {
+		if strings.HasPrefix(text, a.prefix+" ") {
+			return a.condition, a.meaning
+		}
+	}
+	return refuses, ""
+}
+
+// abortReason returns why a transaction was given up: the error of the command
+// that the server refused, if that is known.
+func abortReason(sent []goredis.Cmder, err error) error {
+	const prefix = "EXECABORT"
+	for _, cmd := range sent {
+		if e := cmd.Err(); goredis.HasErrorPrefix(err, prefix) && e != nil && !goredis.HasErrorPrefix(e, prefix) {
+			return e
+		}
+	}
+	return err
 }
 
 // failed wraps what a server or the way to it reports. Whatever it is, the
@@ -52,10 +112,11 @@ func (s *Store) failed(op string, err error) error {
 	case errors.Is(err, goredis.ErrClosed), s.closed.Load():
 		return errClosed
 	}
-	for _, c := range conditions {
-		if goredis.HasErrorPrefix(err, c.prefix) {
-			return fmt.Errorf("redis: %s: %w: %s: %w", op, backend.ErrUnavailable, c.meaning, err)
+	if c, text := meaning(err); text != "" {
+		if c == full {
+			s.health.refused.Store(true)
 		}
+		return fmt.Errorf("redis: %s: %w: %s: %w", op, backend.ErrUnavailable, text, err)
 	}
 	return fmt.Errorf("redis: %s: %w: %w", op, backend.ErrUnavailable, err)
 }

@@ -80,7 +80,7 @@ func (s *Store) join(ctx context.Context, n backend.Node, ttl time.Duration) err
 	if err != nil {
 		return err
 	}
-	if err := s.client.Set(ctx, s.keys.run(n.ID), joined.run, 0).Err(); err != nil {
+	if _, err := s.runOne(ctx, runScript, []string{s.keys.run(n.ID)}, joined.run); err != nil {
 		return err
 	}
 	joined.until.Store(r.int(0))

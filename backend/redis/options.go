@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"math"
 	"time"
@@ -24,9 +25,24 @@ type Options struct {
 	// Default: redis://127.0.0.1:6379/0.
 	URL string
 
+	// Username and Password go before those of the URL.
+	// Default: those of the URL.
+	Username, Password string
+
+	// TLS says how connections are encrypted, if URL says that they are. With
+	// one host in URL the server's name is that one unless it is set here.
+	// Default: the roots of the system, no certificate of our own.
+	TLS *tls.Config
+
 	// KeyPrefix is in front of every key. Two clusters of gateways on one
 	// Redis need two. Default: "sluice:".
 	KeyPrefix string
+
+	// Bus says, in a few words, what carries messages between the gateways of
+	// this cluster. Gateways with another one would not hear these, so that
+	// New fails while such a gateway is alive on the same keys.
+	// Default: not checked.
+	Bus string
 
 	// Logger hears of what is wrong with the service or the data.
 	// Default: nothing is logged.

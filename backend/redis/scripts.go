@@ -36,25 +36,30 @@ func sessionScript(name string) *script {
 	return newScript(name, "lib_clock", "lib_inbox", "lib_session")
 }
 
+// frugalScript is one on sessions for which a full server has room.
+func frugalScript(name string) *script {
+	return newScript(name, "lib_clock", "lib_inbox", "lib_session", "lib_room")
+}
+
 func leaseScript(name string, more ...string) *script {
 	return newScript(name, append([]string{"lib_clock", "lib_lease"}, more...)...)
 }
 
 var (
 	claimScript   = sessionScript("claim")
-	releaseScript = sessionScript("release")
-	settleScript  = sessionScript("settle")
-	destroyScript = sessionScript("destroy")
+	releaseScript = frugalScript("release")
+	settleScript  = frugalScript("settle")
+	destroyScript = frugalScript("destroy")
 	finishScript  = newScript("finish")
 
 	subscribeScript   = leaseScript("subscribe")
 	unsubscribeScript = leaseScript("unsubscribe")
 	replayedScript    = leaseScript("replayed")
 	checkScript       = leaseScript("check")
-	forgetScript      = leaseScript("forget")
+	forgetScript      = leaseScript("forget", "lib_room")
 	fetchScript       = leaseScript("fetch", "lib_inbox")
 	reviewScript      = leaseScript("review", "lib_inbox")
-	advanceScript     = leaseScript("advance", "lib_inbox")
+	advanceScript     = leaseScript("advance", "lib_inbox", "lib_room")
 	enqueueScript     = leaseScript("enqueue", "lib_inbox", "lib_seen")
 
 	appendScript  = newScript("append", "lib_clock", "lib_inbox", "lib_seen")
@@ -63,14 +68,15 @@ var (
 	dumpScript = newScript("dump", "lib_clock")
 	logScript  = newScript("log")
 
-	joinScript    = newScript("join", "lib_clock")
-	renewScript   = newScript("renew", "lib_clock")
-	leaveScript   = newScript("leave", "lib_clock")
+	runScript     = newScript("run", "lib_room")
+	joinScript    = newScript("join", "lib_clock", "lib_room")
+	renewScript   = newScript("renew", "lib_clock", "lib_room")
+	leaveScript   = newScript("leave", "lib_clock", "lib_room")
 	removeScript  = newScript("remove", "lib_clock")
-	enlistScript  = newScript("enlist", "lib_clock")
+	enlistScript  = newScript("enlist", "lib_clock", "lib_room")
 	dismissScript = newScript("dismiss")
 
-	scheduleScript = newScript("schedule")
+	scheduleScript = newScript("schedule", "lib_room")
 	dueScript      = newScript("due", "lib_clock")
 	settledScript  = newScript("settled")
 

@@ -24,12 +24,17 @@ type server struct {
 	proxy        *proxy
 	process      *exec.Cmd
 	exited       chan struct{}
+	loads        bool // one that is loading its data has started
 }
 
-// serverPath returns the path of redis-server. Without one the test is skipped, but
-// not where tests must be complete.
+// serverPath returns the path of redis-server, or of the server that REDIS_SERVER
+// names instead. Without one the test is skipped, but not where tests must be
+// complete.
 func serverPath(t testing.TB) string {
 	t.Helper()
+	if path := os.Getenv("REDIS_SERVER"); path != "" {
+		return path
+	}
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		if os.Getenv("CI") != "" {
@@ -95,7 +100,7 @@ func (s *server) run(t testing.TB) {
 	}
 	args := append([]string{
 		"--bind", host, "--port", port, "--dir", s.dir, "--save", "", "--daemonize", "no",
-		"--logfile", filepath.Join(s.dir, "log"), "--maxmemory-policy", "noeviction",
+		"--logfile", filepath.Join(s.dir, "log"), "--maxmemory-policy", "noeviction", "--unixsocket", s.socket(),
 	}, s.settings...)
 	s.process = exec.Command(serverPath(t), args...)
 	if err := s.process.Start(); err != nil {
@@ -111,7 +116,7 @@ func (s *server) run(t testing.TB) {
 	defer client.Close()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		if err := client.Ping(context.Background()).Err(); err == nil || goredis.HasErrorPrefix(err, "NOAUTH") {
+		if err := client.Ping(context.Background()).Err(); err == nil || goredis.HasErrorPrefix(err, "NOAUTH") || s.loads && goredis.HasErrorPrefix(err, "LOADING") {
 			return
 		}
 		select {
@@ -125,6 +130,9 @@ func (s *server) run(t testing.TB) {
 		}
 	}
 }
+
+// socket is the path of the server's other listener.
+func (s *server) socket() string { return filepath.Join(s.dir, "socket") }
 
 // url returns the address of the server, through the proxy.
 func (s *server) url() string { return "redis://" + s.proxy.address() }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -28,6 +27,8 @@ type Store struct {
 	nodes   nodes
 	seats   seats
 	held    retainedTotal
+	health  health
+	cluster string // identity of the data, for ever
 
 	unfinished unfinished
 	purged     atomic.Int64 // when retained messages were, in nanoseconds of Unix time
@@ -37,23 +38,21 @@ type Store struct {
 	epochs atomic.Uint64
 
 	closed atomic.Bool
-	done   chan struct{} // closed by Close
-	tailer sync.WaitGroup
+	done   chan struct{}  // closed by Close
+	tailer sync.WaitGroup // for all goroutines that run until Close
 }
 
 var _ backend.Store = (*Store)(nil)
 
-// New returns a Store on the service that o.URL names. It checks that it can
-// keep what it is given: a server that evicts keys, or is too old, is an error
-// that says so. [backend.ErrUnavailable] if it does not answer.
+// New returns a Store on the service that o.URL names. It is an error that says
+// so if the service is too old, refuses writes, or keeps the data of another
+// version or of gateways on another bus; [backend.ErrUnavailable] if it does not
+// answer. One that evicts keys is no error, but [Store.Health] is.
 func New(ctx context.Context, o Options) (*Store, error) {
 	o.setDefaults()
-	a, err := parseURL(o.URL)
+	a, err := o.address()
 	if err != nil {
-		return nil, fmt.Errorf("redis: %w", err)
-	}
-	if a.clustered && o.WaitReplicas > 0 {
-		return nil, errors.New("redis: replicas of a cluster can not be waited for")
+		return nil, err
 	}
 	s := &Store{
 		options:   o,
@@ -72,12 +71,11 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	for range writers {
 		s.writers = append(s.writers, &writer{store: s})
 	}
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	if err := s.check(ctx); err != nil {
+	if err := s.begin(ctx); err != nil {
 		return nil, errors.Join(err, s.client.Close())
 	}
-	s.tailer.Go(s.tail) // ends with Close
+	s.tailer.Go(s.tail)  // ends with Close
+	s.tailer.Go(s.watch) // ends with Close
 	return s, nil
 }
 

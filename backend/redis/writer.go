@@ -231,9 +231,9 @@ func (s *Store) transact(ctx context.Context, bundles []*bundle) (version, error
 		scripts = append(scripts, p.EvalSha(ctx, b.careful.script.sha, b.careful.keys, b.careful.args...))
 	}
 	got := p.HMGet(ctx, s.keys.version(), versionData, versionCount)
-	p.Exec(ctx) // every command has its own error
+	sent, _ := p.Exec(ctx) // every command has its own error
 	if got.Err() != nil {
-		return version{}, fmt.Errorf("append: %w", got.Err())
+		return version{}, fmt.Errorf("append: %w", abortReason(sent, got.Err()))
 	}
 	for _, b := range bundles {
 		var err error

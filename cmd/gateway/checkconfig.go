@@ -64,11 +64,12 @@ func named(err error, settings []setting) []error {
 func (c *config) build(ctx context.Context, settings []setting, a *authentication, log *slog.Logger) (*gateway.Gateway, []error) {
 	o := c.options()
 	o.Logger = log
-	var errs [2]error
-	o.Backend, errs[0] = backends[c.Backend].open(ctx, c, log)
-	o.Store, errs[1] = stores[c.Store].open(ctx, c, log)
-	if err := errors.Join(errs[:]...); err != nil {
+	var err error
+	if o.Store, err = stores[c.Store].open(ctx, c, log); err != nil {
 		return nil, named(err, settings)
+	}
+	if o.Backend, err = backends[c.Backend].open(c, o.Store, log); err != nil {
+		return nil, named(errors.Join(err, o.Store.Close()), settings)
 	}
 	a.apply(&o)
 	g, err := gateway.New(o)

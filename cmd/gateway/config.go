@@ -8,8 +8,6 @@ import (
 	"github.com/sluice-mqtt/sluice/backend"
 	"github.com/sluice-mqtt/sluice/backend/index"
 	"github.com/sluice-mqtt/sluice/backend/memory"
-	"github.com/sluice-mqtt/sluice/backend/nats"
-	"github.com/sluice-mqtt/sluice/backend/redis"
 	"github.com/sluice-mqtt/sluice/gateway"
 )
 
@@ -99,6 +97,12 @@ type config struct {
 	ResponseInformation string  `env:"MQTT_RESPONSE_INFORMATION" option:"ResponseInformation" allowed:"topic prefix" doc:"Response information for clients that ask for it; their identifier is appended. Empty: none."`
 
 	RedisURL          string `env:"REDIS_URL" envDefault:"redis://127.0.0.1:6379/0" allowed:"URL" secret:"true" doc:"Redis of GATEWAY_STORE=redis: redis://, rediss:// (TLS), unix://; several hosts or ?cluster=true for a cluster; redis+sentinel://hosts/name-of-the-primary/0."`
+	RedisUsername     string `env:"REDIS_USERNAME" allowed:"text" doc:"User of Redis; goes before that of REDIS_URL. Its rights: see docs/redis.md."`
+	RedisPassword     string `env:"REDIS_PASSWORD" allowed:"text" secret:"true" doc:"Password for Redis; goes before that of REDIS_URL."`
+	RedisTLSCA        string `env:"REDIS_TLS_CA_FILE" allowed:"path" doc:"Certificates (PEM) that vouch for Redis, for rediss:// or ?tls=true. Empty: those of the system."`
+	RedisTLSCert      string `env:"REDIS_TLS_CERT_FILE" allowed:"path" doc:"The gateway's own certificate (PEM) towards Redis, with REDIS_TLS_KEY_FILE. Empty: none."`
+	RedisTLSKey       string `env:"REDIS_TLS_KEY_FILE" allowed:"path" doc:"Its private key (PEM)."`
+	RedisTLSInsecure  bool   `env:"REDIS_TLS_INSECURE" envDefault:"false" doc:"Whether any certificate of Redis will do. Who is in between can read and change everything then."`
 	RedisKeyPrefix    string `env:"REDIS_KEY_PREFIX" envDefault:"sluice:" allowed:"text" doc:"In front of every key. Two clusters of gateways on one Redis need two."`
 	RedisWaitReplicas int    `env:"REDIS_WAIT_REPLICAS" envDefault:"0" min:"0" max:"16" doc:"Replicas that must have a message before it is acknowledged."`
 	RedisPoolSize     int    `env:"REDIS_POOL_SIZE" envDefault:"32" min:"1" max:"10000" doc:"Connections to each Redis server, at most."`
@@ -106,6 +110,14 @@ type config struct {
 	NATSURL           string `env:"NATS_URL" envDefault:"nats://127.0.0.1:4222" allowed:"URLs" secret:"true" doc:"NATS of GATEWAY_BACKEND=nats: nats://, tls://, ws:// or wss://, several separated by commas."`
 	NATSSubjectPrefix string `env:"NATS_SUBJECT_PREFIX" envDefault:"sluice" allowed:"tokens" doc:"What every subject begins with. Two clusters of gateways on one NATS need two."`
 	NATSCredentials   string `env:"NATS_CREDENTIALS" allowed:"path" doc:"A .creds file to authenticate with. Empty: what NATS_URL says."`
+	NATSUser          string `env:"NATS_USER" allowed:"text" doc:"User of NATS, with NATS_PASSWORD; goes before that of NATS_URL."`
+	NATSPassword      string `env:"NATS_PASSWORD" allowed:"text" secret:"true" doc:"Password of NATS_USER."`
+	NATSToken         string `env:"NATS_TOKEN" allowed:"text" secret:"true" doc:"Token for NATS, instead of user and password."`
+	NATSNKey          string `env:"NATS_NKEY_SEED_FILE" allowed:"path" doc:"File with the seed of an NKey, instead of user and password."`
+	NATSTLSCA         string `env:"NATS_TLS_CA_FILE" allowed:"path" doc:"Certificates (PEM) that vouch for NATS. Empty: those of the system. Any NATS_TLS_… makes every connection encrypted."`
+	NATSTLSCert       string `env:"NATS_TLS_CERT_FILE" allowed:"path" doc:"The gateway's own certificate (PEM) towards NATS, with NATS_TLS_KEY_FILE. Empty: none."`
+	NATSTLSKey        string `env:"NATS_TLS_KEY_FILE" allowed:"path" doc:"Its private key (PEM)."`
+	NATSTLSInsecure   bool   `env:"NATS_TLS_INSECURE" envDefault:"false" doc:"Whether any certificate of NATS will do. Who is in between can read and change everything then."`
 
 	HTTPListen address `env:"HTTP_LISTEN" envDefault:"127.0.0.1:18083" allowed:"host:port, off" doc:"Where /healthz, /readyz and /metrics are. Everybody who reaches it may ask."`
 
@@ -196,36 +208,6 @@ func (c *config) storeOptions() memory.Options {
 		RetainedMessages: orNegative(c.RetainedMax),
 		RetainedBytes:    int64(orNegative(c.RetainedBytes)),
 		ShareStrategy:    c.SharedStrategy,
-	}
-}
-
-// redisOptions returns what a store in Redis is to be made of.
-func (c *config) redisOptions(log *slog.Logger) redis.Options {
-	return redis.Options{
-		URL:              c.RedisURL,
-		KeyPrefix:        c.RedisKeyPrefix,
-		Logger:           log,
-		InboxMessages:    orNegative(c.InboxMessages),
-		InboxBytes:       int64(orNegative(c.InboxBytes)),
-		InboxFull:        redis.FullPolicy(c.InboxFull),
-		Subscriptions:    orNegative(c.MaxSubscriptions),
-		RetainedMessages: orNegative(c.RetainedMax),
-		RetainedBytes:    int64(orNegative(c.RetainedBytes)),
-		ShareStrategy:    c.SharedStrategy,
-		WaitReplicas:     c.RedisWaitReplicas,
-		PoolSize:         c.RedisPoolSize,
-	}
-}
-
-// natsOptions returns what a backend over NATS is to be made of.
-func (c *config) natsOptions(log *slog.Logger) nats.Options {
-	return nats.Options{
-		URL:             c.NATSURL,
-		SubjectPrefix:   c.NATSSubjectPrefix,
-		Cluster:         c.RedisKeyPrefix,
-		CredentialsFile: c.NATSCredentials,
-		MaxMessage:      int(c.MaxPacketSize),
-		Logger:          log,
 	}
 }
 

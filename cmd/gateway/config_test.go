@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-mqtt/sluice/backend"
 	"github.com/sluice-mqtt/sluice/backend/memory"
 	"github.com/sluice-mqtt/sluice/gateway"
 )
@@ -280,8 +279,8 @@ func TestCheckAnonymous(t *testing.T) {
 }
 
 func TestCheckDrivers(t *testing.T) {
-	backends["far"] = driver[backend.Backend]{shared: true}
-	stores["far"] = driver[backend.Store]{shared: true}
+	backends["far"] = driver[openBackend]{shared: true}
+	stores["far"] = driver[openStore]{shared: true}
 	t.Cleanup(func() { delete(backends, "far"); delete(stores, "far") })
 	tests := []struct {
 		backend, store string

@@ -17,7 +17,7 @@ import (
 
 // driver makes one of the two roles that a gateway stands on.
 type driver[T any] struct {
-	open func(context.Context, *config, *slog.Logger) (T, error)
+	open T
 	// check finds what is wrong with the driver's variables without asking
 	// its server. Nil finds nothing.
 	check func(*config) error
@@ -25,19 +25,24 @@ type driver[T any] struct {
 	shared bool
 }
 
+type (
+	openBackend func(*config, backend.Store, *slog.Logger) (backend.Backend, error)
+	openStore   func(context.Context, *config, *slog.Logger) (backend.Store, error)
+)
+
 // The drivers that are compiled in: adding one is a line here.
 var (
-	backends = map[string]driver[backend.Backend]{
+	backends = map[string]driver[openBackend]{
 		"memory": {open: openBus},
 		"nats":   {open: openNATS, check: checkNATS, shared: true},
 	}
-	stores = map[string]driver[backend.Store]{
+	stores = map[string]driver[openStore]{
 		"memory": {open: openMemory},
 		"redis":  {open: openRedis, check: checkRedis, shared: true},
 	}
 )
 
-func openBus(context.Context, *config, *slog.Logger) (backend.Backend, error) {
+func openBus(*config, backend.Store, *slog.Logger) (backend.Backend, error) {
 	return memory.NewBus().Gateway(), nil
 }
 
@@ -45,8 +50,18 @@ func openMemory(_ context.Context, c *config, _ *slog.Logger) (backend.Store, er
 	return memory.NewStore(c.storeOptions()), nil
 }
 
-func openNATS(_ context.Context, c *config, log *slog.Logger) (backend.Backend, error) {
-	b, err := nats.New(c.natsOptions(log))
+// openNATS makes the bus one of the gateways on the same store, if that has a
+// name for them.
+func openNATS(c *config, s backend.Store, log *slog.Logger) (backend.Backend, error) {
+	name := c.RedisKeyPrefix
+	if named, ok := s.(interface{ ClusterName() string }); ok {
+		name = named.ClusterName()
+	}
+	o, err := c.natsOptions(name, log)
+	if err != nil {
+		return nil, err
+	}
+	b, err := nats.New(o)
 	if err != nil {
 		return nil, &problem{"NATS_URL", masked, err.Error()}
 	}
@@ -54,12 +69,16 @@ func openNATS(_ context.Context, c *config, log *slog.Logger) (backend.Backend, 
 }
 
 func checkNATS(c *config) error {
-	_, err := openNATS(context.Background(), c, nil)
+	_, err := openNATS(c, nil, nil)
 	return err
 }
 
 func openRedis(ctx context.Context, c *config, log *slog.Logger) (backend.Store, error) {
-	s, err := redis.New(ctx, c.redisOptions(log))
+	o, err := c.redisOptions(log)
+	if err != nil {
+		return nil, err
+	}
+	s, err := redis.New(ctx, o)
 	if err != nil {
 		return nil, &problem{"REDIS_URL", masked, err.Error()}
 	}
@@ -67,10 +86,13 @@ func openRedis(ctx context.Context, c *config, log *slog.Logger) (backend.Store,
 }
 
 func checkRedis(c *config) error {
-	if err := c.redisOptions(nil).Validate(); err != nil {
-		return &problem{"REDIS_URL", masked, err.Error()}
+	o, err := c.redisOptions(nil)
+	if err == nil {
+		if err = o.Validate(); err != nil {
+			err = &problem{"REDIS_URL", masked, err.Error()}
+		}
 	}
-	return nil
+	return err
 }
 
 // checkDrivers refuses what is not compiled in, and the pair that can not keep

@@ -79,6 +79,13 @@ func TestOneLine(t *testing.T) {
 			`NATS_URL = "***": nats: URL: scheme "http"; allowed are nats, tls, ws and wss`}},
 		{"no Redis URL", []string{"GATEWAY_STORE=redis", "REDIS_URL=redis//secret"}, []string{
 			`REDIS_URL = "***": redis: the scheme "" is none of redis, rediss, unix and redis+sentinel`}},
+		{"no certificates", []string{"GATEWAY_STORE=redis", "REDIS_TLS_CA_FILE=main.go", "REDIS_TLS_KEY_FILE=main.go"}, []string{
+			`REDIS_TLS_CA_FILE = "main.go": no certificate in it; allowed is PEM`,
+			`REDIS_TLS_CERT_FILE = "": set it together with REDIS_TLS_KEY_FILE, or neither`}},
+		{"certificates without TLS", []string{"GATEWAY_STORE=redis", "REDIS_TLS_INSECURE=true"}, []string{
+			`REDIS_URL = "***": redis: there are settings for TLS, but the URL does not ask for it: rediss://, or tls=true for a Sentinel group`}},
+		{"two ways into NATS", []string{"GATEWAY_BACKEND=nats", "GATEWAY_STORE=redis", "NATS_USER=a", "NATS_TOKEN=b"}, []string{
+			`NATS_URL = "***": nats: of User, Token, CredentialsFile and NKeySeedFile 2 are set; allowed is one`}},
 		{"reachable without authentication", []string{"MQTT_TCP_LISTEN=0.0.0.0:0"}, []string{
 			`MQTT_TCP_LISTEN = "0.0.0.0:0": not a loopback address, and anonymous clients are let in there only with AUTH_ANONYMOUS=true`}},
 		{"busy TCP port", []string{"MQTT_TCP_LISTEN=" + taken}, []string{

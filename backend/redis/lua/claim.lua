@@ -26,6 +26,9 @@ if s.epoch and s.principal ~= ARGV[7] then
   return {-4}
 end
 local present = s.epoch and ARGV[8] == '0' and s.durable == '1' and not (s.node and s.expiry == '0')
+if s.epoch then
+  redis.call('PERSIST', KEYS[1]) -- a full server has room for it; see lib_room
+end
 if s.epoch and not present then
   finishSession()
 end
