@@ -84,6 +84,11 @@ type OpenRequest struct {
 	// else durable.
 	Expiry uint32
 	Will   *Will
+	// Window is how many inbox entries the caller will have sent at most, at
+	// any time, that [Inboxes.Advance] has not recorded as done. From that the
+	// store knows what may have been sent by a gateway that did not live to
+	// say it (see Opened.Sent). 0 is any number.
+	Window uint16
 }
 
 // Opened is what Open found and did.

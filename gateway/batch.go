@@ -352,14 +352,8 @@ func (b *batch) finish(ctx context.Context, sound bool) error {
 // waited for it. Acknowledgements alone do not need to wait for the store.
 func (b *batch) progress(ctx context.Context) error {
 	c := b.c
-	c.mu.Lock()
-	p, changed := c.out.Progress()
-	c.mu.Unlock()
-	if changed {
-		err := c.hold(ctx, func(ctx context.Context) error { return c.g.store.Advance(ctx, c.lease, p) })
-		if err != nil {
-			return err
-		}
+	if err := c.advance(ctx); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	for _, r := range b.pubrel {
@@ -368,6 +362,24 @@ func (b *batch) progress(ctx context.Context) error {
 	c.mu.Unlock()
 	b.pubrel = b.pubrel[:0]
 	c.pump(ctx)
+	return nil
+}
+
+// advance tells the store what the client has answered.
+func (c *conn) advance(ctx context.Context) error {
+	c.mu.Lock()
+	p, n, changed := c.out.Progress()
+	c.mu.Unlock()
+	if !changed {
+		return nil
+	}
+	err := c.hold(ctx, func(ctx context.Context) error { return c.g.store.Advance(ctx, c.lease, p) })
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.out.Stored(n)
+	c.mu.Unlock()
 	return nil
 }
 

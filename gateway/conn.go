@@ -43,6 +43,7 @@ type conn struct {
 	permitted permit
 	// expiry is the session expiry interval in force, in seconds.
 	expiry     uint32
+	window     uint16 // deliveries under way at most
 	maxPacket  uint32 // the client's, 0 is none
 	enhanced   *enhanced
 	authTimer  *time.Timer   // ends the connection when its credentials do
@@ -298,7 +299,7 @@ func (c *conn) detach(ctx context.Context) {
 	c.g.stats.inflight.Add(-int64(c.out.InFlight()))
 	c.g.stats.queued.Add(-int64(c.out.Queued()))
 	sent := c.out.Next() - 1
-	progress, changed := c.out.Progress()
+	progress, _, changed := c.out.Progress()
 	c.mu.Unlock()
 	c.g.stats.inboundInFlight.Add(-int64(c.inflight))
 	if c.counted && c.durable {

@@ -280,11 +280,12 @@ func (c *conn) openSession(ctx context.Context, p *protocol.Connect, will *backe
 	if will != nil {
 		will.Message.Publisher = c.client.ID
 	}
+	c.window = min(p.ReceiveMaximum, c.g.opt.Limits.InFlight)
 	sctx, cancel := c.g.storeContext(ctx)
 	defer cancel()
 	opened, err := c.g.store.Open(sctx, backend.OpenRequest{
 		Client: c.client.ID, Node: c.g.opt.ID, Principal: c.client.Principal,
-		CleanStart: p.CleanStart, Expiry: c.expiry, Will: will,
+		CleanStart: p.CleanStart, Expiry: c.expiry, Will: will, Window: c.window,
 	})
 	switch {
 	case err == nil:
@@ -330,7 +331,7 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 		c.unexpress(subs)
 		return false
 	}
-	c.out = session.NewOutbound(o, min(p.ReceiveMaximum, lim.InFlight))
+	c.out = session.NewOutbound(o, c.window)
 	c.aliases = session.NewAliases(uint16(max(min(int(p.TopicAliasMaximum), lim.TopicAliasesOut), 0)))
 	c.tasksFor(subs, o.Replays)
 	c.resync = o.Present && o.Durable

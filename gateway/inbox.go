@@ -28,6 +28,9 @@ func (b *batch) mail(c *conn, e *backend.Entry) {
 		return
 	}
 	if !c.out.Mail(*e) {
+		if c.out.Stalled() {
+			c.startPump()
+		}
 		c.pollLocked()
 		return
 	}
@@ -156,6 +159,13 @@ func (c *conn) pumpOnce(ctx context.Context, b *batch) bool {
 	c.mu.Lock()
 	room := c.out.Room()
 	switch {
+	case c.out.Stalled():
+		c.mu.Unlock()
+		if err := c.advance(ctx); err != nil {
+			c.fail(err)
+			return false
+		}
+		return true
 	case (c.resync || c.out.Missed()) && room > 0:
 		after, known := c.out.Next()-1, c.out.Last()
 		c.mu.Unlock()

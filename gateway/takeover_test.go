@@ -57,11 +57,8 @@ func testTakeover(t *testing.T, to int) {
 
 	s := rejoin(t, cl.nodes[to], "s")
 	old.expect("DISCONNECT 0x8E", "closed")
-	last := "PUBLISH a=m7 q1 #7"
-	if to != 0 {
-		last += " dup" // what a gateway that is fenced has sent is not known
-	}
-	s.expect("PUBLISH a=m2 q1 #2 dup", "PUBLISH a=m3 q2 #3 dup", "PUBREL #4", "PUBLISH a=m6 q1 #6 dup", last)
+	// What a gateway that is fenced has sent is known by its window: not m7.
+	s.expect("PUBLISH a=m2 q1 #2 dup", "PUBLISH a=m3 q2 #3 dup", "PUBREL #4", "PUBLISH a=m6 q1 #6 dup", "PUBLISH a=m7 q1 #7")
 	s.send(ack(protocol.PUBREC, 3), ack(protocol.PUBCOMP, 4))
 	s.expect("PUBREL #3")
 	s.send(ack(protocol.PUBCOMP, 3), ack(protocol.PUBACK, 2), ack(protocol.PUBACK, 6), ack(protocol.PUBACK, 7))

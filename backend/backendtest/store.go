@@ -87,6 +87,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 		{"sessions", sessionCases},
 		{"fencing", fencingCases},
 		{"review", reviewCases},
+		{"sent", sentCases},
 		{"expiry", expiryCases},
 		{"wills", willCases},
 		{"subscriptions", subscriptionCases},

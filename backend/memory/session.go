@@ -38,6 +38,9 @@ type session struct {
 	// sent is the newest entry that may have been sent on an earlier
 	// connection.
 	sent uint64
+	// window is how many entries the connection may have sent that are not
+	// done; 0 is any number.
+	window uint16
 
 	timer timer // guarded by timers.mu
 }
@@ -67,6 +70,7 @@ func (s *state) attach(ss *session, n *node, r backend.OpenRequest) {
 	ss.epoch = s.epochs.Add(1)
 	ss.node = n
 	ss.expiry = r.Expiry
+	ss.window = r.Window
 	ss.will = cloneWill(r.Will)
 	s.index.Attach(&ss.Session, &index.Conn{Node: n.ID, Epoch: ss.epoch, Load: n.Load})
 }
@@ -101,10 +105,16 @@ func (s *state) detach(ss *session, d departure, claimed *[]backend.Chore) {
 }
 
 // noteSent moves the mark of what has certainly never been sent. A connection
-// that was lost may have sent everything.
+// that was lost may have sent everything that its window allowed: of the
+// entries from the front so many that were not done, and those that were done
+// among them.
 func (ss *session) noteSent(known bool, sent uint64) {
 	if !known {
 		sent = ss.inbox.last()
+		if ss.window != 0 {
+			b := &ss.inbox
+			sent = b.base + uint64(ss.window) + uint64(b.n-b.live)
+		}
 	}
 	ss.sent = min(max(ss.sent, sent), ss.inbox.last())
 	ss.inbox.keep = ss.sent

@@ -131,14 +131,14 @@ type header struct {
 }
 
 func decodeHeader(text string) (h header, err error) {
-	parts := strings.SplitN(text, " ", 7)
-	if len(parts) != 7 {
+	parts := strings.SplitN(text, " ", 8)
+	if len(parts) != 8 {
 		return h, fmt.Errorf("redis: header of an inbox: %w", backend.ErrMalformed)
 	}
 	var errBase, errEpoch error
 	h.base, errBase = strconv.ParseUint(parts[0], 10, 64)
 	h.epoch, errEpoch = strconv.ParseUint(parts[1], 10, 64)
-	h.node = backend.NodeID(parts[6])
+	h.node = backend.NodeID(parts[7])
 	if err := errors.Join(errBase, errEpoch); err != nil {
 		return h, fmt.Errorf("redis: header of an inbox: %w", err)
 	}

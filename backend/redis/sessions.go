@@ -127,7 +127,7 @@ func claimArgs(n *node, ticket string, r backend.OpenRequest, lost dead, least u
 	}
 	return []any{
 		string(n.ID), n.until.Load(), ticket, r.Principal, flag(r.CleanStart), r.Expiry,
-		has, message, delay, expiry, string(lost.id), lost.at, least,
+		has, message, delay, expiry, string(lost.id), lost.at, least, r.Window,
 	}
 }
 

@@ -55,6 +55,11 @@ type Outbound struct {
 	taken    uint64 // base when Progress was last taken
 	released []uint64
 	done     []uint64
+	// unstored are deliveries of a durable session that are done, which the
+	// store has not been told yet; storing of them it is being told. They
+	// count in the window: by that the store knows what may have been sent
+	// (backend.OpenRequest.Window).
+	unstored, storing int
 }
 
 // NewOutbound returns the outbound half of a session that was opened. Limit is
@@ -74,9 +79,15 @@ func NewOutbound(o *backend.Opened, limit uint16) Outbound {
 
 // Room is how many more deliveries may be sent now.
 func (s *Outbound) Room() int {
-	window := int(s.limit) - int(s.inflight)
+	window := int(s.limit) - int(s.inflight) - s.unstored
 	// Identifiers of entries that are not done stay unique.
 	return min(window, backend.MaxInFlight-int(s.next-1-s.base))
+}
+
+// Stalled reports whether there is no room only because the store has not been
+// told what is done, and nobody is about to do so.
+func (s *Outbound) Stalled() bool {
+	return s.unstored > 0 && s.storing == 0 && s.Room() <= 0 && s.inflight < s.limit
 }
 
 // InFlight is how many deliveries wait for an acknowledgement.
@@ -241,6 +252,7 @@ func (s *Outbound) Skip(e *backend.Entry) {
 // skipTo moves next, with everything in between done.
 func (s *Outbound) skipTo(next uint64) {
 	for ; s.next < next; s.next++ {
+		s.unstored++
 		if s.next == s.base+1 {
 			s.base++
 			continue
@@ -294,6 +306,9 @@ func (s *Outbound) finish(seq uint64, st *slot) {
 	s.inflight--
 	if s.kept != nil {
 		delete(s.kept, seq)
+	}
+	if s.durable {
+		s.unstored++
 	}
 	if seq != s.base+1 {
 		if s.durable {
@@ -366,17 +381,24 @@ func (s *Outbound) Pubcomp(packet uint16) error {
 	return nil
 }
 
-// Progress returns what the store has not been told of a durable session.
-func (s *Outbound) Progress() (p backend.Progress, changed bool) {
+// Progress returns what the store has not been told of a durable session, and
+// how many deliveries that ends: when the store has it, [Outbound.Stored] is to
+// be called with that.
+func (s *Outbound) Progress() (p backend.Progress, n int, changed bool) {
 	if !s.durable || (s.base == s.taken && len(s.released) == 0 && len(s.done) == 0) {
-		return p, false
+		return p, 0, false
 	}
 	p.Base = s.base
 	p.Released = slices.DeleteFunc(s.released, func(seq uint64) bool { return seq <= s.base })
 	p.Done = slices.DeleteFunc(s.done, func(seq uint64) bool { return seq <= s.base })
 	s.taken, s.released, s.done = s.base, nil, nil
-	return p, true
+	n = s.unstored - s.storing
+	s.storing += n
+	return p, n, true
 }
+
+// Stored tells that the store knows that n deliveries are done.
+func (s *Outbound) Stored(n int) { s.unstored, s.storing = s.unstored-n, s.storing-n }
 
 // Unfinished returns what an ephemeral session still had to do for shared
 // subscriptions, for other members: QoS 1 messages that were not acknowledged

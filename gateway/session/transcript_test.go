@@ -173,9 +173,12 @@ func (p *player) command(words []string) []string {
 		p.fault(p.out.Pubcomp(id))
 		p.refill()
 	case "progress":
-		if pr, ok := p.out.Progress(); ok {
+		if pr, n, ok := p.out.Progress(); ok {
+			p.out.Stored(n)
 			p.say("store base=%d released=%v done=%v", pr.Base, pr.Released, pr.Done)
 		}
+	case "stalled":
+		p.say("stalled=%v", p.out.Stalled())
 	case "unfinished":
 		for _, e := range p.out.Unfinished() {
 			p.say("qos=%d share=%s", e.QoS, e.Share)

@@ -29,13 +29,14 @@ local function count()
   h.upto = h.base + h.n
 end
 
--- expire marks the pending entries as done whose messages have expired.
+-- expire marks the pending entries as done whose messages have expired; not
+-- those that may have been sent [MQTT-4.3.3-7].
 local function expire()
   if h.earliest == 0 or now < h.earliest then
     return
   end
   h.earliest = 0
-  for from = 1, h.n, CHUNK do
+  for from = math.max(h.sent - h.base, 0) + 1, h.n, CHUNK do
     local list = redis.call('LRANGE', KEYS[1], from, from + CHUNK - 1)
     for j = 1, #list do
       local e = list[j]

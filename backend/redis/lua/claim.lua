@@ -5,7 +5,8 @@
 -- ARGV   4 gateway, 5 end of its lease in ms, 6 ticket in its list of
 --        clients, 7 principal, 8 clean start, 9 expiry, 10 has a will, 11 its
 --        message, 12 its delay, 13 its message expiry or '', 14 gateway whose
---        lease has ended or '', 15 when it ended in ms, 16 least epoch
+--        lease has ended or '', 15 when it ended in ms, 16 least epoch,
+--        17 how many entries may be under way at once, 0 if that is not known
 -- Result {-1} lease of the gateway ended, {-2, ...} see moved, {-4} another
 --        principal's; else as answer, with present, durable, incarnation,
 --        epoch, previous epoch, gateway and ticket, base, last, sent, inbox,
@@ -35,7 +36,9 @@ end
 epoch = math.max(epoch + 1, us, tonumber(ARGV[16]))
 if present then
   if s.node then
-    noteSent(inboxHeader(), false, 0)
+    local h = inboxHeader()
+    noteSent(h, false, 0)
+    setHeader(inbox, h)
     if s.will and s.wdelay == '0' then
       fireWill()
     end
@@ -52,13 +55,14 @@ else
   if s.durable == '1' then
     inbox = KEYS[3]
     set('box', ARGV[3])
-    redis.call('RPUSH', inbox, '0 0 0 0 0 0 ')
+    redis.call('RPUSH', inbox, '0 0 0 0 0 0 0 ')
   end
 end
 set('epoch', int(epoch))
 set('node', ARGV[4])
 set('ticket', ARGV[6])
 set('expiry', ARGV[9])
+set('window', ARGV[17])
 if ARGV[10] == '1' then
   set('will', ARGV[11])
   set('wdelay', ARGV[12])

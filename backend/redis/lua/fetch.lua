@@ -1,4 +1,5 @@
--- Reads entries of an inbox. What has expired is done [MQTT-3.3.2-5].
+-- Reads entries of an inbox. What has expired is done [MQTT-3.3.2-5], unless it
+-- may have been sent [MQTT-4.3.3-7].
 -- KEYS   1 meta, 2 inbox
 -- ARGV   1 to 5 as in lib_lease, 6 sequence after which, 7 most entries,
 --        8 most bytes
@@ -21,7 +22,7 @@ while more == 0 and from <= h.n do
     local e = list[j]
     if e ~= '' then
       local x = expires(e)
-      if x ~= 0 and x <= now and string.byte(e, 1) == 112 then
+      if x ~= 0 and x <= now and string.byte(e, 1) == 112 and h.base + from + j - 1 > h.sent then
         finish(KEYS[2], h, from + j - 1, e)
         expired = true
       else

@@ -7,7 +7,9 @@
 -- The header: base, epoch of the connection (0 none), how many entries above
 -- base are done, and, once the inbox was found half full: up to which sequence
 -- bytes were counted, how many of what is not done, and the earliest time at
--- which one of those expires; last the gateway of the connection.
+-- which one of those expires; then up to which sequence entries may have been
+-- sent over earlier connections, so that they do not expire any more
+-- [MQTT-4.3.3-7]; last the gateway of the connection.
 local CHUNK = 128
 
 local function header(inbox)
@@ -15,17 +17,18 @@ local function header(inbox)
   if not h then
     return nil
   end
-  local base, epoch, done, upto, bytes, earliest, node = string.match(h, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
+  local base, epoch, done, upto, bytes, earliest, sent, node =
+    string.match(h, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
   return {
     base = tonumber(base), epoch = epoch, done = tonumber(done), upto = tonumber(upto),
-    bytes = tonumber(bytes), earliest = tonumber(earliest), node = node,
+    bytes = tonumber(bytes), earliest = tonumber(earliest), sent = tonumber(sent), node = node,
     n = redis.call('LLEN', inbox) - 1,
   }
 end
 
 local function headerText(h)
   return int(h.base) .. ' ' .. h.epoch .. ' ' .. int(h.done) .. ' ' .. int(h.upto) .. ' '
-    .. int(h.bytes) .. ' ' .. int(h.earliest) .. ' ' .. h.node
+    .. int(h.bytes) .. ' ' .. int(h.earliest) .. ' ' .. int(h.sent) .. ' ' .. h.node
 end
 
 local function setHeader(inbox, h)

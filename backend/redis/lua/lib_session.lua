@@ -21,7 +21,7 @@ end
 local function inboxHeader()
   local h = header(inbox)
   if not h then
-    redis.call('RPUSH', inbox, int(tonumber(s.sent)) .. ' 0 0 0 0 0 ')
+    redis.call('RPUSH', inbox, int(tonumber(s.sent)) .. ' 0 0 0 0 0 ' .. int(tonumber(s.sent)) .. ' ')
     h = header(inbox)
   end
   return h
@@ -75,14 +75,20 @@ local function fireWill()
   end
 end
 
--- noteSent moves the mark of what has certainly never been sent. A connection
--- that was lost may have sent everything.
+-- noteSent moves the mark of what has certainly never been sent; the caller
+-- writes the header. A connection that was lost may have sent everything that
+-- its window allowed: of the entries from the front so many that were not done,
+-- and those that were done among them.
 local function noteSent(h, known, sent)
   local last = h.base + h.n
   if not known then
     sent = last
+    if (s.window or '0') ~= '0' then
+      sent = h.base + tonumber(s.window) + h.done
+    end
   end
-  set('sent', int(math.min(math.max(tonumber(s.sent), sent), last)))
+  h.sent = math.min(math.max(tonumber(s.sent), sent), last)
+  set('sent', int(h.sent))
 end
 
 -- requeue moves entries that came by a shared subscription, and that the
