@@ -127,6 +127,9 @@ type Access struct {
 	Topic  string
 	QoS    byte
 	Retain bool
+	// Shared: the subscription is a shared one. What a member may not receive
+	// reaches no other member either.
+	Shared bool
 }
 
 // Authorizer decides what a client may do. Nil allows; a [RefusalError]

@@ -258,8 +258,8 @@ func (c *conn) stillAllowed(ctx context.Context, subs []backend.Subscription) []
 	var kept []backend.Subscription
 	var gone []string
 	for _, s := range subs {
-		_, filter, _ := protocol.SplitShare(s.Filter)
-		if c.g.authorize(ctx, &c.client, Access{Action: Subscribe, Topic: filter, QoS: s.QoS}) == nil {
+		_, filter, shared := protocol.SplitShare(s.Filter)
+		if c.g.authorize(ctx, &c.client, Access{Action: Subscribe, Topic: filter, QoS: s.QoS, Shared: shared}) == nil {
 			kept = append(kept, s)
 		} else {
 			gone = append(gone, s.Filter)

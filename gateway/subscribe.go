@@ -90,7 +90,7 @@ func (c *conn) maySubscribe(ctx context.Context, f *protocol.SubscribeFilter) (p
 		return c.notSupported(protocol.WildcardSubscriptionsNotSupported, "wildcard subscriptions are not available")
 	}
 	qos := min(f.QoS, c.g.maximumQoS()) // [MQTT-3.8.4-7]
-	if err := c.g.authorize(ctx, &c.client, Access{Action: Subscribe, Topic: filter, QoS: qos}); err != nil {
+	if err := c.g.authorize(ctx, &c.client, Access{Action: Subscribe, Topic: filter, QoS: qos, Shared: shared}); err != nil {
 		return refusalCode(err, protocol.SUBACK), nil
 	}
 	return protocol.ReasonCode(qos), nil
@@ -364,8 +364,8 @@ func (c *conn) reauthorize(ctx context.Context) {
 	c.mu.Unlock()
 	slices.Sort(filters)
 	for _, f := range filters {
-		_, filter, _ := protocol.SplitShare(f)
-		if c.g.authorize(ctx, &c.client, Access{Action: Subscribe, Topic: filter}) == nil {
+		_, filter, shared := protocol.SplitShare(f)
+		if c.g.authorize(ctx, &c.client, Access{Action: Subscribe, Topic: filter, Shared: shared}) == nil {
 			continue
 		}
 		if _, err := c.removeSubscription(ctx, f); err != nil {

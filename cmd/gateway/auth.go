@@ -67,6 +67,8 @@ type authentication struct {
 	log    *slog.Logger
 	hasher *auth.Hasher
 	chain  *auth.Chain // nil: everybody is let in
+	// permissions are nil if everybody may do everything.
+	permissions auth.Permissions
 	// reloads look for what has changed, and report it. Forced, they look at
 	// what seems to be the same as well.
 	reloads []func(ctx context.Context, force bool) bool
@@ -91,13 +93,35 @@ func (c *config) openAuth(log *slog.Logger) (*authentication, []error) {
 		}
 		a.chain.Links = append(a.chain.Links, auth.Link{Name: s.name, Authenticator: source})
 	}
-	return a, errs
+	return a, append(errs, c.openPermissions(a)...)
+}
+
+// openPermissions opens the sources of permissions.
+func (c *config) openPermissions(a *authentication) []error {
+	var errs []error
+	if c.ACLFile != "" {
+		f, err := auth.OpenACLFile(c.ACLFile, a.log)
+		if err != nil {
+			errs = append(errs, opened("AUTH_ACL_FILE", c.ACLFile, err))
+		} else {
+			a.permit(c.ACLFile, f)
+			a.reloads = append(a.reloads, func(_ context.Context, force bool) bool { return f.Reload(force) })
+		}
+	}
+	return errs
+}
+
+func (a *authentication) permit(name string, s auth.Source) {
+	a.permissions = append(a.permissions, auth.NamedSource{Name: name, Source: s})
 }
 
 // apply puts it into the options of a gateway.
 func (a *authentication) apply(o *gateway.Options) {
 	if a.chain != nil {
 		o.Authenticator = a.chain
+	}
+	if a.permissions != nil {
+		o.Authorizer = a.permissions
 	}
 }
 

@@ -126,6 +126,7 @@ type config struct {
 	PasswordFile    string        `env:"AUTH_PASSWORD_FILE" allowed:"path" doc:"File of users and hashed passwords, as gateway passwd, mosquitto_passwd and amqtt make them."`
 	HashConcurrency int           `env:"AUTH_HASH_CONCURRENCY" envDefault:"0" min:"0" max:"1024" doc:"Passwords that are computed at one time; 0: half as many as there are processors."`
 	PasswordMemory  time.Duration `env:"AUTH_PASSWORD_MEMORY" envDefault:"5m" min:"0s" max:"24h" doc:"How long a password that was right need not be computed again."`
+	ACLFile         string        `env:"AUTH_ACL_FILE" allowed:"path" doc:"Who may publish, subscribe and receive what, as in Mosquitto's acl_file. Empty, and nothing else says: everybody everything."`
 	AuthReload      time.Duration `env:"AUTH_RELOAD_INTERVAL" envDefault:"10s" min:"0s" max:"24h" doc:"Between two looks at whether the files of users and permissions have changed; 0s: on SIGHUP only."`
 	DeniedPublish   string        `env:"AUTH_DENIED_PUBLISH" envDefault:"drop" oneof:"drop,disconnect" option:"DeniedPublish" doc:"What happens to a PUBLISH that is not allowed where MQTT has no reason code to say so."`
 

@@ -76,16 +76,19 @@ func TestChain(t *testing.T) {
 	}
 }
 
-func hashOf(t *testing.T, pass string) string {
+// hashFor makes the cheapest hash.
+func hashFor(_, pass string) (string, error) { return password.Make(password.SCRAM, []byte(pass)) }
+
+func hashOf(t testing.TB, pass string) string {
 	t.Helper()
-	h, err := password.Make(password.SCRAM, []byte(pass)) // the cheapest
+	h, err := hashFor("", pass)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return h
 }
 
-func passwordFile(t *testing.T, lines ...string) PasswordFile {
+func passwordFile(t testing.TB, lines ...string) PasswordFile {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "users")
 	write(t, path, lines...)
@@ -96,7 +99,7 @@ func passwordFile(t *testing.T, lines ...string) PasswordFile {
 	return f
 }
 
-func write(t *testing.T, path string, lines ...string) {
+func write(t testing.TB, path string, lines ...string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -272,3 +275,13 @@ type failing struct{ err error }
 
 func (f failing) Lookup(context.Context, string) (*password.Hash, error) { return nil, f.err }
 func (failing) Decoy(string) *password.Hash                              { return nil }
+
+// waitFor waits until the condition holds.
+func waitFor(t testing.TB, holds func() bool) {
+	t.Helper()
+	for until := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("it never came to that")
+		}
+	}
+}
