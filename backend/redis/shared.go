@@ -18,12 +18,24 @@ type share struct {
 	settled bool
 	busy    bool // nobody had room
 	kept    bool // the choice is remembered, where that is needed
-	again   bool // it replaces one that is
+	replace replacement
 
 	chosen index.Choice
 	entry  backend.Entry
 	parcel *parcel // to the inbox of the one who was chosen, or to the queue
 }
+
+// replacement says what a choice does to one that is remembered.
+type replacement int
+
+const (
+	replaceNone replacement = iota
+	// replaceOwn: the one that was made in this call, as long as nobody has
+	// followed it who repeats the message.
+	replaceOwn
+	// replaceAny: who was chosen can not have the message.
+	replaceAny
+)
 
 // planShares chooses a member for each matching group that has none yet.
 func (s *Store) planShares(l *letter) {
@@ -116,7 +128,7 @@ func (s *Store) reviewShare(ctx context.Context, sh *share, stale bool) error {
 		sh.settled = false
 	case p.state == refused && p.to != nil:
 		sh.avoid = append(sh.avoid, &p.to.Session)
-		sh.settled = false
+		sh.settled, sh.replace = false, replaceAny
 	case p.state == stored && p.to == nil && stale:
 		// Somebody may be there now. Who takes it out of the queue gives it
 		// on: that member, or this call.
