@@ -417,6 +417,7 @@ func (c *conn) hold(ctx context.Context, call func(context.Context) error) error
 			return nil
 		}
 		c.g.storeFailed(err)
+		c.flush() // what is acknowledged already does not wait too
 		if !errors.Is(err, backend.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) || c.g.now() >= until {
 			return err
 		}
