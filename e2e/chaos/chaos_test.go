@@ -46,7 +46,7 @@ func TestChaos(t *testing.T) {
 		}
 		minutes = n
 	}
-	c := harness.StartCluster(t, harness.ClusterOptions{Env: settings})
+	c := harness.StartCluster(t, harness.ClusterOptions{Env: settings, Proxies: true})
 	run := chaos.NewRun(c.Balancer.Address())
 	defer run.Close()
 	crowd(t, run)
@@ -105,6 +105,9 @@ func crowd(t *testing.T, run *chaos.Run) {
 		}
 		run.Publish(p)
 	}
+	// One in bursts, with as many under way as identifiers of a window allow.
+	run.Publish(chaos.Publisher{Name: "burst", Version: v5, QoS: []byte{1, 2}, Every: time.Second, Burst: 100, Window: 200,
+		Topics: []string{run.Topic("t/p0/2"), run.Topic("t/burst/3")}})
 	run.Mortals(6, 8*time.Second)
 }
 

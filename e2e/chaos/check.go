@@ -15,7 +15,7 @@ type Report struct {
 	Dup       int // received again, at QoS 1
 	Dup2      int // received again, at QoS 2: never allowed
 	Recovered int // never acknowledged, and received
-	Disorder  int // first receipts of one sender, topic and QoS out of the order of sending
+	Disorder  int // first receipts of one session, topic and QoS out of the order of sending
 	Broken    int // see History.Broken
 	// MaxLag is the longest that an acknowledged message took to a session
 	// since that was connected last. Wills have a time of their own and do
@@ -86,6 +86,7 @@ func Check(h *History) *Report {
 type stream struct {
 	sender, topic string
 	qos           byte
+	session       int
 }
 
 func checkReceiver(r *Report, h *History, to *Receiver, received map[string][]bool) {
@@ -114,7 +115,8 @@ func checkReceiver(r *Report, h *History, to *Receiver, received map[string][]bo
 		}
 		received[s.Name][got.N] = true
 		if counts[s.Name][got.N]++; counts[s.Name][got.N] > 1 {
-			if got.QoS == 2 {
+			// A will of QoS 1 is published once too: what comes again is marked so.
+			if got.QoS == 2 || s.Wills && !got.Dup {
 				r.find("dup at QoS 2", &r.Dup2, "%s got %s %d again at %v, sent at %v, acked at %v", to.Name, s.Name, got.N, got.At, m.At, m.Acked)
 			} else {
 				r.Dup++
@@ -124,7 +126,7 @@ func checkReceiver(r *Report, h *History, to *Receiver, received map[string][]bo
 		if !s.Wills && m.Acked != 0 {
 			r.MaxLag = max(r.MaxLag, got.At-max(m.Acked, to.since(got.At)))
 		}
-		of := stream{s.Name, m.Topic, m.QoS}
+		of := stream{s.Name, m.Topic, m.QoS, m.Session}
 		if before, ok := last[of]; ok && before > got.N && !to.Unordered && !s.Wills {
 			r.find("disorder", &r.Disorder, "%s got %s %d at %v after %d of the same topic and QoS", to.Name, s.Name, got.N, got.At, before)
 		}

@@ -80,6 +80,13 @@ func TestCheck(t *testing.T) {
 			h.Receivers[1].Receipts = append(h.Receivers[1].Receipts, h.Receivers[1].Receipts[8])
 		}, Report{Acked: 10, Dup2: 1}},
 		{"out of order", func(h *History) { r := *receipts(h); r[1], r[3] = r[3], r[1] }, Report{Acked: 10, Disorder: 1}},
+		{"out of order among sessions", func(h *History) {
+			for n := 3; n < 10; n++ {
+				h.Senders[0].Sent[n].Session = 1
+			}
+			r := *receipts(h)
+			r[1], r[3] = r[3], r[1]
+		}, Report{Acked: 10}},
 		{"out of order among topics", func(h *History) { r := *receipts(h); r[1], r[2] = r[2], r[1] }, Report{Acked: 10}},
 		{"out of order among QoS", func(h *History) { r := *receipts(h); r[3], r[5] = r[5], r[3] }, Report{Acked: 10}},
 		{"out of order in the group", func(h *History) { r := h.Receivers[1].Receipts; r[1], r[3] = r[3], r[1] }, Report{Acked: 10}},
@@ -87,6 +94,16 @@ func TestCheck(t *testing.T) {
 			h.Senders[0].Wills = true
 			*receipts(h) = append(*receipts(h), (*receipts(h))[9])
 		}, Report{Acked: 10, Dup2: 1}},
+		{"a will of QoS 1 twice", func(h *History) {
+			h.Senders[0].Wills = true
+			*receipts(h) = append(*receipts(h), (*receipts(h))[1])
+		}, Report{Acked: 10, Dup2: 1}},
+		{"a will of QoS 1 repeated", func(h *History) {
+			h.Senders[0].Wills = true
+			again := (*receipts(h))[1]
+			again.Dup = true
+			*receipts(h) = append(*receipts(h), again)
+		}, Report{Acked: 10, Dup: 1}},
 		{"a will that did not come", func(h *History) { h.Senders[0].Wills = true; *receipts(h) = (*receipts(h))[1:] }, Report{Acked: 10, Lost: 1}},
 		{"broken on the way", func(h *History) { h.Broken = []string{"the session is gone"} }, Report{Acked: 10, Broken: 1}},
 	}

@@ -37,6 +37,13 @@ var faults = []struct {
 	{1, (*breaker).killWhileRedisIsAway},
 	{1, (*breaker).killWithNATS},
 	{1, (*breaker).pauseThenKill},
+	{2, func(b *breaker) { b.cutOff("redis", b.c.ToRedis, harness.ToServer, harness.ToClient) }},
+	{1, func(b *breaker) { b.cutOff("redis", b.c.ToRedis, harness.ToClient) }},
+	{2, func(b *breaker) { b.cutOff("nats", b.c.ToNATS, harness.ToServer, harness.ToClient) }},
+	{1, func(b *breaker) { b.cutOff("nats", b.c.ToNATS, harness.ToClient) }},
+	{1, (*breaker).cutOffFromBoth},
+	{2, (*breaker).swallow},
+	{1, (*breaker).slowRedis},
 }
 
 // one does something and mends it.
@@ -152,6 +159,55 @@ func (b *breaker) killWithNATS() {
 	b.wait(2 * time.Second)
 	b.c.NATS.Start(b.t)
 	b.launch(i)
+}
+
+// cutOff keeps back what goes between one gateway and a server.
+func (b *breaker) cutOff(name string, proxies []*harness.Proxy, directions ...harness.Direction) {
+	i := b.rand.IntN(len(proxies))
+	b.note("cut gateway %d off from %s, %d directions", i, name, len(directions))
+	proxies[i].Hold(directions...)
+	b.wait(8 * time.Second)
+	if b.rand.IntN(2) == 0 {
+		proxies[i].Cut()
+	}
+	proxies[i].Heal()
+	b.note("gateway %d reaches %s again", i, name)
+}
+
+func (b *breaker) cutOffFromBoth() {
+	i := b.rand.IntN(len(b.c.Gateways))
+	b.note("refuse gateway %d redis and nats", i)
+	b.c.ToRedis[i].Refuse()
+	b.c.ToNATS[i].Refuse()
+	b.wait(8 * time.Second)
+	b.c.ToRedis[i].Heal()
+	b.c.ToNATS[i].Heal()
+	b.note("gateway %d reaches both again", i)
+}
+
+// swallow loses the answers to some appends, and the scripts of Redis.
+func (b *breaker) swallow() {
+	b.note("swallow answers of redis")
+	for _, p := range b.c.ToRedis {
+		for i := range 5 {
+			p.Swallow(fmt.Sprintf("p%d ", i))
+			p.Swallow("evalsha")
+		}
+	}
+	b.c.Redis.Do(b.t, "SCRIPT FLUSH")
+	b.wait(4 * time.Second)
+}
+
+func (b *breaker) slowRedis() {
+	b.note("delay the answers of redis")
+	for _, p := range b.c.ToRedis {
+		p.Delay(100 * time.Millisecond)
+	}
+	b.wait(4 * time.Second)
+	for _, p := range b.c.ToRedis {
+		p.Heal()
+	}
+	b.note("redis is fast again")
 }
 
 // summary is what was done.

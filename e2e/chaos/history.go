@@ -33,6 +33,8 @@ type Sent struct {
 	QoS   byte
 	At    time.Duration
 	Acked time.Duration // 0: never
+	// Session counts those of the sender: order is kept within one.
+	Session int
 }
 
 // Receiver is one durable session, or the members of a shared group together.

@@ -19,6 +19,7 @@ type Publisher struct {
 	Topics []string
 	QoS    []byte
 	Every  time.Duration // between two messages
+	Burst  int           // instead of one
 	Window int           // messages under way
 	Count  int           // of messages in all; 0: until the run settles
 	// Forgetful ones begin a new session at each connection, and never repeat
@@ -40,6 +41,7 @@ type publisher struct {
 	inflight []flight
 	lastID   uint16
 	started  bool // there was a CONNACK
+	session  int
 }
 
 // flight is a message under way.
@@ -114,6 +116,8 @@ func (p *publisher) serve(ctx context.Context, l *link) {
 	if err := p.resume(l); err != nil {
 		return
 	}
+	p.run.online.Add(1)
+	defer p.run.online.Add(-1)
 	every := time.NewTicker(p.Every)
 	defer every.Stop()
 	pings := time.NewTicker(pingEvery / 4)
@@ -124,6 +128,7 @@ func (p *publisher) serve(ctx context.Context, l *link) {
 		if (stopping || p.Count > 0 && p.count() == p.Count) && p.idle() {
 			close(p.finished)
 			l.send(wire.Disconnect{})
+			p.run.online.Add(1) // it needs no connection any more
 			return
 		}
 		var err error
@@ -141,7 +146,7 @@ func (p *publisher) serve(ctx context.Context, l *link) {
 		case <-pings.C:
 			err = l.tick()
 		case <-every.C:
-			if !stopping {
+			for i := 0; i < max(1, p.Burst) && !stopping && err == nil; i++ {
 				err = p.next(l)
 			}
 		}
@@ -169,6 +174,7 @@ func (p *publisher) resume(l *link) error {
 	defer p.mu.Unlock()
 	if p.Forgetful {
 		p.inflight = nil
+		p.session++
 		return nil
 	}
 	if p.started && !l.connack.SessionPresent {
@@ -200,7 +206,7 @@ func (p *publisher) next(l *link) error {
 		return nil
 	}
 	f := flight{n: n, id: p.freeID()}
-	p.sent = append(p.sent, Sent{Topic: p.Topics[n%len(p.Topics)], QoS: p.QoS[n/len(p.Topics)%len(p.QoS)], At: p.run.now()})
+	p.sent = append(p.sent, Sent{Topic: p.Topics[n%len(p.Topics)], QoS: p.QoS[n/len(p.Topics)%len(p.QoS)], At: p.run.now(), Session: p.session})
 	p.inflight = append(p.inflight, f)
 	return l.send(p.packet(f, false))
 }

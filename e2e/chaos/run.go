@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-mqtt/sluice/e2e/wire"
@@ -33,6 +34,8 @@ type Run struct {
 	mortals  *mortals
 	sessions []*subscriber
 	groups   map[string][]*subscriber
+
+	online atomic.Int64 // clients that are to be connected, and are
 }
 
 // NewRun makes a run without clients. Clients connect to the address again and
@@ -61,6 +64,26 @@ func (r *Run) Note(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.notes = append(r.notes, fmt.Sprintf("%v ", r.now().Round(time.Millisecond))+fmt.Sprintf(format, args...))
+}
+
+// AwaitOnline waits until all clients are connected that always want to be, and
+// reports whether they are.
+func (r *Run) AwaitOnline(limit time.Duration) bool {
+	want := int64(len(r.senders))
+	for _, s := range r.sessions {
+		if s.Home == 0 {
+			want++
+		}
+	}
+	for _, members := range r.groups {
+		want += int64(len(members))
+	}
+	for deadline := time.Now().Add(limit); r.online.Load() < want; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
 }
 
 // Close ends all clients.
@@ -123,3 +146,6 @@ func (r *Run) Settle(limit, quiet time.Duration) *Report {
 	time.Sleep(quiet) // for what comes a second time
 	return Check(r.History())
 }
+
+// Begin is the zero of the times in the history.
+func (r *Run) Begin() time.Time { return r.begin }

@@ -116,6 +116,10 @@ func (s *subscriber) serve(ctx context.Context, l *link) {
 	if err := s.resume(l); err != nil {
 		return
 	}
+	if s.Home == 0 {
+		s.run.online.Add(1)
+		defer s.run.online.Add(-1)
+	}
 	pings := time.NewTicker(pingEvery / 4)
 	defer pings.Stop()
 	var leave <-chan time.Time

@@ -98,7 +98,11 @@ func (b *balanced) watch(ctx context.Context) {
 	}
 }
 
-func (b *balanced) check(ctx context.Context) { b.ready.Store(readyAt(ctx, b.http) == nil) }
+func (b *balanced) check(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	b.ready.Store(readyAt(ctx, b.http) == nil)
+}
 
 func (b *Balancer) accept() {
 	for {
@@ -167,8 +171,8 @@ func (b *Balancer) forget(conns ...net.Conn) {
 	}
 }
 
-// checker keeps no connections: their ends come and go.
-var checker = &http.Client{Timeout: checkLimit, Transport: &http.Transport{DisableKeepAlives: true}}
+// web keeps no connections: their ends come and go.
+var web = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 // readyAt asks a gateway whether it is ready.
 func readyAt(ctx context.Context, base string) error {
@@ -176,7 +180,7 @@ func readyAt(ctx context.Context, base string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := checker.Do(req)
+	resp, err := web.Do(req)
 	if err != nil {
 		return err
 	}

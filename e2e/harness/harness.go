@@ -23,6 +23,7 @@ type Gateway struct {
 
 	path     string     // of the binary
 	env      []string   // of the process
+	starts   int        // of the process
 	process  *process   // nil for a broker that runs already
 	members  []*Gateway // of a cluster that is used as one
 	cluster  []string   // all TCP addresses

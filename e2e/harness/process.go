@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -79,6 +80,7 @@ func (g *Gateway) launch() {
 		l = g.process.log
 	}
 	g.process = launch(exec.Command(g.path), g.env, l)
+	g.starts++
 }
 
 // launch starts a command. A start that fails counts as a process that ended.
@@ -113,7 +115,9 @@ func (g *Gateway) ready() error {
 	defer cancel()
 	var last error
 	for {
-		err := readyAt(ctx, g.HTTP)
+		once, done := context.WithTimeout(ctx, checkLimit) // it may be paused
+		err := readyAt(once, g.HTTP)
+		done()
 		if err == nil {
 			return nil
 		}
@@ -225,8 +229,15 @@ func (g *Gateway) AwaitReady(t testing.TB) {
 	}
 }
 
+// Starts is how many times the gateway was started.
+func (g *Gateway) Starts() int { return g.starts }
+
 // Readiness asks the gateway whether it is ready: nil is yes.
-func (g *Gateway) Readiness() error { return readyAt(context.Background(), g.HTTP) }
+func (g *Gateway) Readiness() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	return readyAt(ctx, g.HTTP)
+}
 
 // Signal sends a signal, like SIGHUP, SIGSTOP or SIGCONT.
 func (g *Gateway) Signal(t testing.TB, s os.Signal) {
@@ -285,7 +296,13 @@ func Run(t testing.TB, args []string, env ...string) (code int, output string) {
 // "" if it is not there.
 func (g *Gateway) Metric(t testing.TB, name string) string {
 	t.Helper()
-	resp, err := checker.Get(g.HTTP + "/metrics")
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.HTTP+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := web.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
