@@ -21,8 +21,11 @@ var (
 // wrongly takes a new number.
 const (
 	messageVersion = 1
-	entryVersion   = 1
-	noticeVersion  = 1
+	// messageAgain is messageVersion for a message with Again set: a program
+	// that does not know of it must not deliver it.
+	messageAgain  = 2
+	entryVersion  = 1
+	noticeVersion = 1
 )
 
 // MaxMessageOverhead is the most that [AppendMessage] adds to
@@ -74,7 +77,11 @@ func AppendMessage(dst []byte, m *Message) []byte {
 			flags |= flagOwn
 		}
 	}
-	dst = append(dst, messageVersion, flags)
+	v := byte(messageVersion)
+	if m.Again {
+		v = messageAgain
+	}
+	dst = append(dst, v, flags)
 	// The strings stand together, so that a reader makes one of all.
 	dst = binary.AppendUvarint(dst, uint64(len(m.Topic)))
 	if flags&flagPublisher != 0 {

@@ -90,7 +90,13 @@ func (r *decoder) bytes(n int) []byte {
 }
 
 func (r *decoder) message(m *Message) {
-	r.version(messageVersion)
+	switch r.byte() {
+	case messageVersion:
+	case messageAgain:
+		m.Again = true
+	default:
+		r.fail(ErrVersion)
+	}
 	flags := r.byte()
 	m.QoS = flags & flagQoS
 	m.Retain = flags&flagRetain != 0

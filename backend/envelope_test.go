@@ -34,6 +34,7 @@ var envelopes = []struct {
 	{"expired long ago", &backend.Message{Topic: "t", Expires: -1}, "0108" + "0174" + "01" + "00"},
 	{"own identity", &backend.Message{Topic: "t", Publisher: "p", QoS: 2, ID: backend.PublishID{Client: "p", Incarnation: 1, PacketID: 2, Generation: 3}}, "0172" + "0101" + "7470" + "010203" + "00"},
 	{"identity of another", &backend.Message{Topic: "t", QoS: 2, ID: backend.PublishID{Client: "c", PacketID: 2}}, "0122" + "0101" + "7463" + "000200" + "00"},
+	{"again", &backend.Message{Topic: "t", QoS: 2, Again: true, ID: backend.PublishID{Client: "c", PacketID: 2}}, "0222" + "0101" + "7463" + "000200" + "00"},
 	{"all", full(), "01be" + "040101" + "612fc3a97063" + "80e09ecce5ee01" + "ffffffffffffffffff01" + "ffff03" + "ffffffff0f" + "07260001" + "6b000176" + "030001ff"},
 }
 
@@ -63,7 +64,7 @@ func TestMessageEnvelope(t *testing.T) {
 					t.Errorf("cut after %d bytes: %v, want ErrMalformed", n, err)
 				}
 			}
-			b[0]++
+			b[0] = 3
 			if _, _, err := backend.DecodeMessage(b); !errors.Is(err, backend.ErrVersion) {
 				t.Errorf("next version: %v, want ErrVersion", err)
 			}

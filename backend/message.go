@@ -44,6 +44,9 @@ type Message struct {
 	ID     PublishID
 	QoS    byte
 	Retain bool
+	// Again: live sessions may have had the message before, under its ID. A
+	// gateway that has delivered it drops it; one that has not delivers it.
+	Again bool
 }
 
 // Clone returns a copy that shares no memory with m, apart from the topic.

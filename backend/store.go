@@ -223,7 +223,8 @@ type Target struct {
 // the slices.
 type Append struct {
 	// Duplicate: the message had been appended before in full, by its
-	// identity. It is acknowledged again, and not routed again.
+	// identity. Whether it was routed to live sessions then nobody knows:
+	// that is done again, as [Message.Again].
 	Duplicate bool
 	// Refused counts inboxes and groups that were full. The newest message
 	// is refused, the others keep theirs.

@@ -64,6 +64,11 @@ type pub struct {
 	done bool
 	// taken: it was new to the session, which is to be told of the ack.
 	taken bool
+	// again: it has been stored before, and perhaps routed; had: it was
+	// delivered here then.
+	again, had bool
+	// stored: the store keeps its identity until the client releases it.
+	stored bool
 	// enc are the encoded forms that exist, by [v5][qos].
 	enc  [2][3]encoded
 	kept *backend.Message // a copy that may outlive the read
@@ -159,6 +164,8 @@ func (b *batch) publish(ctx context.Context, h protocol.Header, frame, body []by
 	case session.Answer:
 		u.done, u.code = true, protocol.PacketIdentifierInUse
 		return nil
+	case session.Again:
+		u.again, u.stored = true, true
 	}
 	u.taken = true
 	r := c.last
@@ -418,13 +425,19 @@ func (c *conn) hold(ctx context.Context, call func(context.Context) error) error
 		}
 		c.g.storeFailed(err)
 		c.flush() // what is acknowledged already does not wait too
-		if !errors.Is(err, backend.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) || c.g.now() >= until {
+		if !unknownOutcome(err) || c.g.now() >= until {
 			return err
 		}
 		if !sleep(ctx, holdPause) {
 			return err
 		}
 	}
+}
+
+// unknownOutcome reports whether a call may have been carried out although it
+// failed, and is worth repeating.
+func unknownOutcome(err error) bool {
+	return errors.Is(err, backend.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // storeContext bounds one call to the store or the bus.

@@ -45,6 +45,7 @@ type Gateway struct {
 	authRevision atomic.Uint64
 	clients      clients
 	interests    interests
+	routed       routed
 	peers        peers
 	doubts       doubts
 	reviewed     time.Duration // when the last review began; its goroutine's own

@@ -33,7 +33,7 @@ func (h *handler) HandleMessage(m *backend.Message) {
 		return
 	}
 	b := h.batch()
-	b.pubs = append(b.pubs, pub{msg: *m, kept: m, route: h.g.route(context.Background(), bytesOf(m.Topic))})
+	b.pubs = append(b.pubs, pub{msg: *m, kept: m, route: h.g.route(context.Background(), bytesOf(m.Topic)), again: m.Again})
 }
 
 // HandleFlush delivers and writes what was collected.
@@ -51,7 +51,8 @@ func (h *handler) HandleFlush() {
 // anything that came after them.
 func (h *handler) deliver() {
 	if h.b != nil && len(h.b.pubs) > 0 {
-		h.b.deliver(func(*pub) bool { return true })
+		h.g.remember(h.b.pubs)
+		h.b.deliver(func(u *pub) bool { return !u.had })
 		h.b.reset()
 	}
 }

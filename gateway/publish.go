@@ -15,7 +15,9 @@ import (
 //  2. Retained ones are stored.
 //  3. QoS 1 and 2 publishes are appended to the inboxes that match. Until that
 //     has succeeded, nothing is acknowledged.
-//  4. They are delivered to live sessions, here and on other gateways.
+//  4. They are delivered to live sessions, here and on other gateways. A QoS 2
+//     publish that was stored before goes there again, since nobody knows
+//     whether it did then; who has had it drops it.
 //  5. The acknowledgements leave, in the order of the packets.
 //  6. The owners of the inboxes are told.
 func (b *batch) send(ctx context.Context) error {
@@ -34,9 +36,13 @@ func (b *batch) send(ctx context.Context) error {
 		if err := b.append(ctx); err != nil {
 			return err
 		}
-		b.deliver(func(u *pub) bool { return u.msg.QoS > 0 })
 	}
+	b.g.remember(b.pubs)
+	b.deliver(func(u *pub) bool { return u.msg.QoS > 0 && !u.had })
 	err := b.forward(ctx)
+	if err == nil {
+		err = b.forgetRefused(ctx)
+	}
 	if err == nil {
 		b.acknowledge()
 	}
@@ -49,7 +55,7 @@ func (b *batch) collect() {
 	b.retain = b.retain[:0]
 	for i := range b.pubs {
 		u := &b.pubs[i]
-		if u.done {
+		if u.done || u.again {
 			continue
 		}
 		if u.msg.Retain {
@@ -99,7 +105,7 @@ func (b *batch) storeRetained(ctx context.Context) error {
 func (b *batch) retainOneByOne(ctx context.Context) error {
 	for i := range b.pubs {
 		u := &b.pubs[i]
-		if u.done || !u.msg.Retain {
+		if u.done || u.again || !u.msg.Retain {
 			continue
 		}
 		one := func(ctx context.Context) error { return b.g.store.Retain(ctx, []*backend.Message{&u.msg}) }
@@ -163,14 +169,22 @@ func (b *batch) append(ctx context.Context) error {
 	for _, m := range b.msgs {
 		acked = acked || m.QoS > 0
 	}
+	calls := 0
 	call := func(ctx context.Context) error {
 		for i := range out {
 			out[i] = backend.Append{Targets: out[i].Targets[:0]}
+		}
+		if calls++; calls == 2 {
+			// What the first one has stored nobody was told of.
+			b.g.unsure("the outcome of an append is not known")
 		}
 		return b.g.store.Append(ctx, b.msgs, out)
 	}
 	if acked {
 		if err := b.hold(ctx, call); err != nil {
+			if calls < 2 && unknownOutcome(err) {
+				b.g.unsure("the outcome of an append is not known")
+			}
 			return err
 		}
 	} else {
@@ -190,8 +204,9 @@ func (b *batch) append(ctx context.Context) error {
 		if out[i].Refused > 0 {
 			b.g.drop(DropInboxFull, nil, &u.msg, out[i].Refused)
 		}
+		u.stored = u.msg.QoS == 2
 		if out[i].Duplicate {
-			u.done = true
+			u.again = true
 			continue
 		}
 		if !out[i].Matched && u.msg.QoS > 0 && !u.route.anyFor(string(u.msg.Publisher)) && b.g.alone() {
@@ -233,6 +248,7 @@ func (b *batch) forward(ctx context.Context) error {
 		if u.done || u.msg.QoS == 0 {
 			continue
 		}
+		u.msg.Again = u.again
 		err := b.g.bus.Publish(ctx, &u.msg)
 		if err == nil {
 			continue
@@ -248,12 +264,29 @@ func (b *batch) forward(ctx context.Context) error {
 		switch {
 		case u.ack == 0:
 		case b.c.v5:
-			u.code = protocol.PacketTooLarge
+			u.code = protocol.ImplementationSpecificError // 0x95 is not for acknowledgements
 		default: // MQTT 3 has no acknowledgement that says no
 			return &protocol.Error{Code: protocol.PacketTooLarge, Detail: "message is too large for the bus"}
 		}
 	}
 	return nil
+}
+
+// forgetRefused frees the packet identifiers of QoS 2 publishes that are
+// answered with an error though they have been stored: the client may use them
+// for other messages at once (MQTT 5 §4.3.3).
+func (b *batch) forgetRefused(ctx context.Context) error {
+	var ids []uint16
+	for i := range b.pubs {
+		u := &b.pubs[i]
+		if u.stored && u.ack == protocol.PUBREC && u.code >= protocol.UnspecifiedError {
+			ids = append(ids, u.packet)
+		}
+	}
+	if len(ids) == 0 || !b.c.durable {
+		return nil
+	}
+	return b.hold(ctx, func(ctx context.Context) error { return b.g.store.Forget(ctx, b.c.lease, ids) })
 }
 
 // acknowledge writes PUBACK and PUBREC, the only place that does.
@@ -269,13 +302,12 @@ func (b *batch) acknowledge() {
 		if u.ack == 0 {
 			continue
 		}
-		if u.taken {
-			switch {
-			case u.ack == protocol.PUBACK:
-				c.in.Acked()
-			case u.code >= protocol.UnspecifiedError:
-				c.in.Refused(u.packet)
-			}
+		switch {
+		case !u.taken:
+		case u.ack == protocol.PUBACK:
+			c.in.Acked()
+		case u.code >= protocol.UnspecifiedError:
+			c.in.Refused(u.packet, u.stored)
 		}
 		if !c.ended {
 			c.ackLocked(u.ack, u.packet, u.code)

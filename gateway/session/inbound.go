@@ -23,6 +23,10 @@ const (
 	// Repeat: a QoS 2 message that was taken before and not released. It is
 	// acknowledged again, and nothing else [MQTT-4.3.3-10].
 	Repeat
+	// Again: the same, but it was taken over an earlier connection, which may
+	// have ended before it was routed. It is in every inbox that it belongs
+	// to; live sessions that have not had it get it now.
+	Again
 	// Forget: the packet identifier is stored as free, then PUBCOMP leaves.
 	Forget
 	// Release: the entry is stored as released, then PUBREL leaves.
@@ -45,10 +49,9 @@ type Inbound struct {
 	// aliases holds the topic of each alias, from 1; nil is unknown. It lasts
 	// as long as the connection [MQTT-3.3.2-7].
 	aliases [][]byte
-	// received are the QoS 2 packet identifiers taken and not yet released,
-	// earlier those of them that an earlier connection took: they do not count
-	// for the receive maximum of this one (MQTT 5 §4.9).
-	received, earlier idSet
+	// received are the QoS 2 packet identifiers taken and not yet released.
+	received idSet
+	earlier  *earlier // nil if there was nothing
 	// unacked counts QoS 1 publishes taken and not yet acknowledged.
 	unacked int
 	// generations counts the releases of each packet identifier of a durable
@@ -56,6 +59,16 @@ type Inbound struct {
 	// resumes, only need identities that differ: they use serial.
 	generations map[uint16]uint32
 	serial      uint32
+}
+
+// earlier are the packet identifiers in received that an earlier connection
+// took.
+type earlier struct {
+	// held do not count for the receive maximum of this connection (MQTT 5
+	// §4.9).
+	held idSet
+	// unrouted have not been repeated on this connection.
+	unrouted idSet
 }
 
 // NewInbound returns the inbound half of a session that was opened.
@@ -74,9 +87,13 @@ func NewInbound(r Rules, o *backend.Opened) Inbound {
 		s.incarnation = o.Lease.Epoch
 		return s
 	}
+	if len(o.Received) > 0 {
+		s.earlier = new(earlier)
+	}
 	for id := range o.Received {
 		s.received.add(id)
-		s.earlier.add(id)
+		s.earlier.held.add(id)
+		s.earlier.unrouted.add(id)
 	}
 	if n := len(o.Received) + len(o.Generations); n > 0 {
 		s.generations = make(map[uint16]uint32, n)
@@ -115,15 +132,27 @@ func (s *Inbound) Publish(p *protocol.Publish) (Do, error) {
 		s.unacked++
 	case 2:
 		if s.received.has(p.PacketID) {
+			if s.earlier != nil && s.earlier.unrouted.has(p.PacketID) {
+				s.earlier.unrouted.remove(p.PacketID)
+				return Again, nil
+			}
 			return Repeat, nil
 		}
 		s.received.add(p.PacketID)
 	}
-	if p.QoS > 0 && s.rules.Version == protocol.V5 && s.unacked+s.received.len()-s.earlier.len() > int(s.rules.ReceiveMaximum) {
+	if p.QoS > 0 && s.rules.Version == protocol.V5 && s.unacked+s.received.len()-s.held() > int(s.rules.ReceiveMaximum) {
 		// [MQTT-3.3.4-9] is broken by the client.
 		return Ignore, &protocol.Error{Code: protocol.ReceiveMaximumExceeded, Detail: "more publishes under way than the receive maximum"}
 	}
 	return Take, nil
+}
+
+// held is how many identifiers do not count for the receive maximum.
+func (s *Inbound) held() int {
+	if s.earlier == nil {
+		return 0
+	}
+	return s.earlier.held.len()
 }
 
 // inUse answers a QoS 1 PUBLISH whose packet identifier belongs to a QoS 2
@@ -174,8 +203,30 @@ func (s *Inbound) InFlight() int { return s.received.len() }
 func (s *Inbound) Acked() { s.unacked-- }
 
 // Refused tells that a QoS 2 publish was answered with an error: its packet
-// identifier is free again (MQTT 5 §4.3.3).
-func (s *Inbound) Refused(packet uint16) { s.received.remove(packet) }
+// identifier is free again (MQTT 5 §4.3.3). If it had been stored, the store has
+// forgotten it.
+func (s *Inbound) Refused(packet uint16, stored bool) {
+	s.free(packet)
+	if stored && s.durable {
+		s.released(packet)
+	}
+}
+
+func (s *Inbound) free(packet uint16) {
+	s.received.remove(packet)
+	if s.earlier != nil {
+		s.earlier.held.remove(packet)
+		s.earlier.unrouted.remove(packet)
+	}
+}
+
+// released counts one more release of a packet identifier.
+func (s *Inbound) released(packet uint16) {
+	if s.generations == nil {
+		s.generations = make(map[uint16]uint32)
+	}
+	s.generations[packet]++
+}
 
 // Pubrel decides on a PUBREL: Forget, after which PUBCOMP leaves, or Answer,
 // a PUBCOMP with the code at once.
@@ -187,14 +238,10 @@ func (s *Inbound) Pubrel(packet uint16) (Do, protocol.ReasonCode) {
 		}
 		return Answer, protocol.PacketIdentifierNotFound
 	}
-	s.received.remove(packet)
-	s.earlier.remove(packet)
+	s.free(packet)
 	if !s.durable {
 		return Answer, protocol.Success
 	}
-	if s.generations == nil {
-		s.generations = make(map[uint16]uint32)
-	}
-	s.generations[packet]++
+	s.released(packet)
 	return Forget, protocol.Success
 }

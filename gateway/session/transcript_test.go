@@ -107,7 +107,8 @@ func (p *player) command(words []string) []string {
 	case "acked":
 		p.in.Acked()
 	case "refused":
-		p.in.Refused(id)
+		_, stored := a["stored"]
+		p.in.Refused(id, stored)
 	case "pubrel":
 		do, code := p.in.Pubrel(id)
 		if do == Forget {
@@ -230,6 +231,9 @@ func (p *player) publish(a args, id uint16) {
 	case Answer:
 		p.say("send %s id=%d code=%v", ack, id, protocol.PacketIdentifierInUse)
 		return
+	case Again:
+		i := p.in.ID(id)
+		p.say("route again topic=%s as %d/%d/%d", k.Topic, i.Incarnation, i.PacketID, i.Generation)
 	case Take:
 		switch k.QoS {
 		case 0:
