@@ -14,6 +14,7 @@ import (
 var concurrencyCases = []storeCase{
 	{name: "model", promise: "all methods may be called concurrently, and every one keeps its promise meanwhile", run: modelCheck},
 	{name: "subscribing while publishing", promise: "a session gets everything whose Append began after Subscribe returned and ended before Unsubscribe began, without a hole, and nothing after", run: subscribeWhilePublishing},
+	{name: "order", promise: "the messages of one Append keep their order in an inbox whose session changes meanwhile", run: orderWhileChanging},
 	{name: "one client, many connections", promise: "however many fight for one client, each lease is newer than the last and only the newest holds", run: fightForClient},
 	{name: "retained", promise: "of messages retained at once one wins, whole", run: retainAtOnce},
 	{name: "subscriptions at once", promise: "calls for one session at once are carried out one after the other", run: subscribeAtOnce},
@@ -94,6 +95,77 @@ func subscribeWhilePublishing(t *testing.T, c *cluster) {
 	group.Wait()
 	close(demand)
 	publisher.Wait()
+}
+
+// orderWhileChanging watches streams of batches, each from one publisher, in
+// inboxes of sessions that subscribe, unsubscribe and move between gateways all
+// the time.
+func orderWhileChanging(t *testing.T, c *cluster) {
+	const publishers, batches, size = 4, 60, 8
+	ids := clientNames(4)
+	for _, id := range ids {
+		c.a.member(t, id, sub("order/#", 1))
+	}
+	done := make(chan struct{})
+	var sending, changing sync.WaitGroup
+	for p := range publishers {
+		sending.Go(func() {
+			g := []*gate{c.a, c.b}[p%2]
+			out := make([]backend.Append, size)
+			for n := range batches {
+				batch := make([]*backend.Message, size)
+				for i := range batch {
+					batch[i] = text(fmt.Sprintf("order/%d", p), strconv.Itoa(n*size+i), 1)
+				}
+				if err := g.Append(c.ctx, batch, out); err != nil {
+					t.Errorf("Append: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for w, id := range ids {
+		changing.Go(func() { // ends when the publishers are done
+			for n := w; ; n++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				g := []*gate{c.a, c.b}[n%2]
+				o, err := g.Open(c.ctx, g.request(id))
+				for i := 0; err == nil && i < 4; i++ {
+					_, err = g.Subscribe(c.ctx, o.Lease, []backend.Subscription{sub("other", byte(1+i%2))}, nil)
+				}
+				if err == nil {
+					_, err = g.Unsubscribe(c.ctx, o.Lease, []string{"other"})
+				}
+				if err != nil {
+					t.Errorf("%s: %v", id, err)
+					return
+				}
+			}
+		})
+	}
+	sending.Wait()
+	close(done)
+	changing.Wait()
+	for _, id := range ids {
+		var next [publishers]int
+		for _, e := range c.a.inbox(t, c.a.open(t, id).Lease) {
+			var p int
+			fmt.Sscanf(e.Message.Topic, "order/%d", &p)
+			if string(e.Message.Payload) != strconv.Itoa(next[p]) {
+				t.Fatalf("%s: message %s of %s came where %d was due", id, e.Message.Payload, e.Message.Topic, next[p])
+			}
+			next[p]++
+		}
+		for p, n := range next {
+			if n != batches*size {
+				t.Errorf("%s: %d messages of publisher %d came, want %d", id, n, p, batches*size)
+			}
+		}
+	}
 }
 
 func fightForClient(t *testing.T, c *cluster) {

@@ -35,4 +35,33 @@
 // what was missed. The other way round, a session's inbox moves to a new name
 // with every change of its subscriptions, so that an append by older knowledge
 // finds no inbox and changes nothing.
+//
+// # Order
+//
+// A publisher has one Append under way, so what has to be shown is that two
+// messages of one Append for one session are stored in their order, whatever
+// happens meanwhile.
+//
+//   - In each round all messages that are open are matched by one state of the
+//     index, and every inbox by one name: after matching, nothing has changed
+//     since before it, and every name that a message goes to is still the
+//     session's. Names only move on, so two messages for one session have the
+//     same one, and none lacks a session that the other has. Otherwise the
+//     round is planned again. See planAll.
+//   - What goes to one name in one round is appended by one command or one
+//     script, in the order of the messages: all of it or, if the inbox has
+//     moved, nothing. So if one has to be tried again the other has too, and
+//     they go together again. Whether the plain command or the script is used
+//     is decided for all of it at once.
+//   - What was stored in an earlier round is left alone. What a later round
+//     adds for a session comes of a subscription that was missing before: for
+//     every message of that topic, so that none is put behind a later one.
+//   - Rounds of different calls mix in any order. A call that fails after its
+//     outcome became unknown may still be carried out by the server, after its
+//     repetition: messages without identity then come twice, the second time
+//     behind later ones, as at-least-once allows. Those with an identity do
+//     not: the inbox knows it.
+//
+// Messages of a shared group that waited in its queue leave it by number, and
+// go back by number if their taker dies.
 package redis
