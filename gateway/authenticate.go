@@ -244,7 +244,7 @@ func (c *conn) renew(id Identity) {
 func reauthFault(err error) error {
 	var refusal *RefusalError
 	if errors.As(err, &refusal) {
-		return &protocol.Error{Code: refusal.Code, Detail: refusal.Reason}
+		return &protocol.Error{Code: refusalCode(err, protocol.DISCONNECT), Detail: refusal.Reason}
 	}
 	return &protocol.Error{Code: protocol.NotAuthorized, Detail: "re-authentication is not available"}
 }

@@ -26,6 +26,7 @@ type userSource struct {
 
 func userSources() []userSource {
 	return []userSource{
+		{"jwt", "AUTH_JWT_SECRET, AUTH_JWT_KEY_FILE or AUTH_JWT_JWKS_URL", (*config).hasJWT, openJWT},
 		{"file", "AUTH_PASSWORD_FILE", func(c *config) bool { return c.PasswordFile != "" }, openPasswordFile},
 	}
 }
@@ -67,6 +68,8 @@ type authentication struct {
 	log    *slog.Logger
 	hasher *auth.Hasher
 	chain  *auth.Chain // nil: everybody is let in
+	// enhanced are the authentication methods of MQTT 5, by name.
+	enhanced map[string]gateway.EnhancedAuthenticator
 	// permissions are nil if everybody may do everything.
 	permissions auth.Permissions
 	// reloads look for what has changed, and report it. Forced, they look at
@@ -108,6 +111,9 @@ func (c *config) openPermissions(a *authentication) []error {
 			a.reloads = append(a.reloads, func(_ context.Context, force bool) bool { return f.Reload(force) })
 		}
 	}
+	if c.JWTPublishClaim != "" || c.JWTSubscribeClaim != "" || c.JWTReceiveClaim != "" {
+		a.permit("jwt", auth.Grants{})
+	}
 	return errs
 }
 
@@ -120,6 +126,7 @@ func (a *authentication) apply(o *gateway.Options) {
 	if a.chain != nil {
 		o.Authenticator = a.chain
 	}
+	o.Enhanced = a.enhanced
 	if a.permissions != nil {
 		o.Authorizer = a.permissions
 	}

@@ -121,14 +121,26 @@ type config struct {
 
 	HTTPListen address `env:"HTTP_LISTEN" envDefault:"127.0.0.1:18083" allowed:"host:port, off" doc:"Where /healthz, /readyz and /metrics are. Everybody who reaches it may ask."`
 
-	Anonymous       string        `env:"AUTH_ANONYMOUS" envDefault:"loopback" oneof:"true,false,loopback" doc:"Whether clients without credentials are let in; loopback: as long as nothing of AUTH_CHAIN is configured and every MQTT listener is on a loopback address."`
-	AuthChain       list          `env:"AUTH_CHAIN" allowed:"a list of file" doc:"In which order the sources of users are asked. Empty: in the order of this list, those whose variables are set."`
-	PasswordFile    string        `env:"AUTH_PASSWORD_FILE" allowed:"path" doc:"File of users and hashed passwords, as gateway passwd, mosquitto_passwd and amqtt make them."`
-	HashConcurrency int           `env:"AUTH_HASH_CONCURRENCY" envDefault:"0" min:"0" max:"1024" doc:"Passwords that are computed at one time; 0: half as many as there are processors."`
-	PasswordMemory  time.Duration `env:"AUTH_PASSWORD_MEMORY" envDefault:"5m" min:"0s" max:"24h" doc:"How long a password that was right need not be computed again."`
-	ACLFile         string        `env:"AUTH_ACL_FILE" allowed:"path" doc:"Who may publish, subscribe and receive what, as in Mosquitto's acl_file. Empty, and nothing else says: everybody everything."`
-	AuthReload      time.Duration `env:"AUTH_RELOAD_INTERVAL" envDefault:"10s" min:"0s" max:"24h" doc:"Between two looks at whether the files of users and permissions have changed; 0s: on SIGHUP only."`
-	DeniedPublish   string        `env:"AUTH_DENIED_PUBLISH" envDefault:"drop" oneof:"drop,disconnect" option:"DeniedPublish" doc:"What happens to a PUBLISH that is not allowed where MQTT has no reason code to say so."`
+	Anonymous         string        `env:"AUTH_ANONYMOUS" envDefault:"loopback" oneof:"true,false,loopback" doc:"Whether clients without credentials are let in; loopback: as long as nothing of AUTH_CHAIN is configured and every MQTT listener is on a loopback address."`
+	AuthChain         list          `env:"AUTH_CHAIN" allowed:"a list of jwt, file" doc:"In which order the sources of users are asked. Empty: in the order of this list, those whose variables are set."`
+	PasswordFile      string        `env:"AUTH_PASSWORD_FILE" allowed:"path" doc:"File of users and hashed passwords, as gateway passwd, mosquitto_passwd and amqtt make them."`
+	HashConcurrency   int           `env:"AUTH_HASH_CONCURRENCY" envDefault:"0" min:"0" max:"1024" doc:"Passwords that are computed at one time; 0: half as many as there are processors."`
+	PasswordMemory    time.Duration `env:"AUTH_PASSWORD_MEMORY" envDefault:"5m" min:"0s" max:"24h" doc:"How long a password that was right need not be computed again."`
+	ACLFile           string        `env:"AUTH_ACL_FILE" allowed:"path" doc:"Who may publish, subscribe and receive what, as in Mosquitto's acl_file. Empty, and nothing else says: everybody everything."`
+	JWTSecret         string        `env:"AUTH_JWT_SECRET" allowed:"text" secret:"true" doc:"Shared secret that tokens (JWT) are signed with by HS256, HS384 or HS512; at least 32 bytes. A client gives its token as password, or by the MQTT 5 authentication method JWT."`
+	JWTKeyFile        string        `env:"AUTH_JWT_KEY_FILE" allowed:"path" doc:"Public keys or certificates, as PEM, of which one has signed the tokens: RSA (RS, PS), ECDSA (ES) or Ed25519 (EdDSA)."`
+	JWTKeySetURL      string        `env:"AUTH_JWT_JWKS_URL" allowed:"URL" doc:"Where the public keys are as a JWK Set. It is asked again when it is 15 minutes old, and for a key that is not in it."`
+	JWTIssuer         string        `env:"AUTH_JWT_ISSUER" allowed:"text" doc:"What the claim iss must be. Empty: anything."`
+	JWTAudience       string        `env:"AUTH_JWT_AUDIENCE" allowed:"text" doc:"What the claim aud must contain. Empty: anything."`
+	JWTLeeway         time.Duration `env:"AUTH_JWT_LEEWAY" envDefault:"10s" min:"0s" max:"10m" doc:"By how much the clocks of issuer and gateway may differ."`
+	JWTEndless        bool          `env:"AUTH_JWT_ENDLESS" envDefault:"false" doc:"Whether tokens without the claim exp are good, for ever."`
+	JWTUserClaim      string        `env:"AUTH_JWT_USER_CLAIM" envDefault:"sub" allowed:"claim" doc:"The claim that is the user."`
+	JWTSameUser       bool          `env:"AUTH_JWT_SAME_USER" envDefault:"false" doc:"Whether a user name in CONNECT must be the user of the token."`
+	JWTPublishClaim   string        `env:"AUTH_JWT_PUBLISH_CLAIM" allowed:"claim" doc:"The claim that lists filters of topics to publish to. With one of these three set, a client may do nothing that no source of permissions allows."`
+	JWTSubscribeClaim string        `env:"AUTH_JWT_SUBSCRIBE_CLAIM" allowed:"claim" doc:"The claim that lists filters to subscribe within."`
+	JWTReceiveClaim   string        `env:"AUTH_JWT_RECEIVE_CLAIM" allowed:"claim" doc:"The claim that lists filters of topics to receive from. A token without it: what may be subscribed to."`
+	AuthReload        time.Duration `env:"AUTH_RELOAD_INTERVAL" envDefault:"10s" min:"0s" max:"24h" doc:"Between two looks at whether the files of users and permissions have changed; 0s: on SIGHUP only."`
+	DeniedPublish     string        `env:"AUTH_DENIED_PUBLISH" envDefault:"drop" oneof:"drop,disconnect" option:"DeniedPublish" doc:"What happens to a PUBLISH that is not allowed where MQTT has no reason code to say so."`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn, error" doc:"Least level that is logged."`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"text" oneof:"text,json" doc:"Form of the log, which goes to standard error."`

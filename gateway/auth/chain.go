@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sluice-mqtt/sluice/gateway"
+	"github.com/sluice-mqtt/sluice/gateway/auth/acl"
 )
 
 // ErrIgnore is the answer of an authenticator that a client is none of its
@@ -100,7 +101,7 @@ type Login struct {
 	// they are still good.
 	proof any
 	// grant is what a token allows; nil: it says nothing of topics.
-	grant atomic.Pointer[Grant]
+	grant atomic.Pointer[acl.Rules]
 }
 
 func newLogin(by string) *Login { return &Login{By: by} }
