@@ -143,7 +143,7 @@ func (g *Gateway) chore(ctx context.Context, ch *backend.Chore) error {
 	switch ch.Kind {
 	case backend.ChoreWill:
 		will := *ch.Will
-		if will.QoS == 2 {
+		if will.QoS > 0 {
 			// A chore that is handed out twice is one message all the same.
 			will.ID = backend.PublishID{Client: backend.ClientID("$will/" + ch.ID), Incarnation: 1, PacketID: 1}
 		}

@@ -50,8 +50,8 @@ type delivered struct {
 	packet     uint16
 }
 
-// remember marks those QoS 2 publishes that were delivered here before as had,
-// and remembers the others.
+// remember marks those publishes with an identity (of QoS 2, and wills) that
+// were delivered here before as had, and remembers the others.
 func (g *Gateway) remember(pubs []pub) {
 	var s *routedShard
 	var r *recent
@@ -59,7 +59,7 @@ func (g *Gateway) remember(pubs []pub) {
 	now := g.now()
 	for i := range pubs {
 		u := &pubs[i]
-		if u.msg.QoS < 2 || u.done || u.msg.ID.PacketID == 0 || len(u.route.targets) == 0 {
+		if u.msg.QoS == 0 || u.done || u.msg.ID.PacketID == 0 || len(u.route.targets) == 0 {
 			continue
 		}
 		if s == nil || client != u.msg.ID.Client {

@@ -34,15 +34,20 @@ func gatherAudience(t *testing.T, cl *cluster) *audience {
 
 // has checks that everybody got one message, the nth, and nothing else.
 func (a *audience) has(payload string, n int) {
+	a.hasQoS(payload, 2, n)
+}
+
+// hasQoS is has for a message that was published with that QoS.
+func (a *audience) hasQoS(payload string, qos byte, n int) {
 	for i, c := range a.live {
 		want := "PUBLISH a=" + payload
 		if a.qos[i] > 0 {
-			want += fmt.Sprintf(" q%d #%d", a.qos[i], n)
+			want += fmt.Sprintf(" q%d #%d", min(qos, a.qos[i]), n)
 		}
 		c.quietBut(want)
 	}
 	for _, c := range a.stored {
-		c.quietBut(fmt.Sprintf("PUBLISH a=%s q2 #%d", payload, n))
+		c.quietBut(fmt.Sprintf("PUBLISH a=%s q%d #%d", payload, qos, n))
 	}
 }
 
@@ -170,26 +175,30 @@ func TestRefusedByBus(t *testing.T) {
 	})
 }
 
-// TestWillRoutedAgain: a will with QoS 2 that could not be forwarded is
-// published again, and reaches everybody once.
+// TestWillRoutedAgain: a will that could not be forwarded is published again,
+// and reaches everybody once, at QoS 1 too: a will fires once.
 func TestWillRoutedAgain(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		cl := newCluster(t, 2)
-		a := gatherAudience(t, cl)
-		c := join(t, cl.nodes[0], "c", will(protocol.Will{Topic: "a", Payload: []byte("x"), QoS: 2}))
-		for i := range cl.nodes {
-			cl.buses[i].fault(func(call string, _ any) (bool, error) { return false, unavailable(call) })
-		}
-		c.cut()
-		time.Sleep(time.Second)
-		for i := range cl.nodes {
-			cl.buses[i].mend()
-		}
-		time.Sleep(2 * backend.ChoreClaim)
-		a.has("x", 1)
-		time.Sleep(time.Minute)
-		a.quiet()
-	})
+	for qos := byte(1); qos <= 2; qos++ {
+		t.Run(fmt.Sprint("qos", qos), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				cl := newCluster(t, 2)
+				a := gatherAudience(t, cl)
+				c := join(t, cl.nodes[0], "c", will(protocol.Will{Topic: "a", Payload: []byte("x"), QoS: qos}))
+				for i := range cl.nodes {
+					cl.buses[i].fault(func(call string, _ any) (bool, error) { return false, unavailable(call) })
+				}
+				c.cut()
+				time.Sleep(time.Second)
+				for i := range cl.nodes {
+					cl.buses[i].mend()
+				}
+				time.Sleep(2 * backend.ChoreClaim)
+				a.hasQoS("x", qos, 1)
+				time.Sleep(time.Minute)
+				a.quiet()
+			})
+		})
+	}
 }
 
 // TestRecent: of one publisher the newest identities are remembered, all of the
