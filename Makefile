@@ -30,7 +30,7 @@ run: build ## serve MQTT on 127.0.0.1:1883, WebSocket on :8083/mqtt, health and 
 	@exec bin/gateway
 
 .PHONY: test
-test: unit e2e ## all tests
+test: unit e2e cluster ## all tests
 
 .PHONY: unit
 unit: clients ## the tests of the module, with the race detector
@@ -39,6 +39,14 @@ unit: clients ## the tests of the module, with the race detector
 .PHONY: e2e
 e2e: clients ## the built gateway against real clients
 	cd e2e && E2E_RACE=1 $(GO) test -count=1 ./...
+
+.PHONY: cluster
+cluster: clients ## the end-to-end tests with clients spread at random over three gateways
+	cd e2e && E2E_CLUSTER=3 $(GO) test -count=1 -parallel 12 ./conformance ./clients
+
+.PHONY: soak
+soak: clients ## the fault tests of a cluster in their long form
+	cd e2e && E2E_SOAK=1 $(GO) test -count=1 -timeout 2h -v -parallel 2 ./cluster
 
 .PHONY: chaos
 chaos: clients ## break a cluster at random (SEED) for MINUTES, and check that nothing is lost

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"fmt"
-	"sort"
 	"strings"
 	"time"
 )
@@ -124,7 +123,7 @@ func checkReceiver(r *Report, h *History, to *Receiver, received map[string][]bo
 			continue
 		}
 		if !s.Wills && m.Acked != 0 {
-			r.MaxLag = max(r.MaxLag, got.At-max(m.Acked, to.since(got.At)))
+			r.MaxLag = max(r.MaxLag, got.At-max(m.Acked, got.Since))
 		}
 		of := stream{s.Name, m.Topic, m.QoS, m.Session}
 		if before, ok := last[of]; ok && before > got.N && !to.Unordered && !s.Wills {
@@ -139,15 +138,6 @@ func checkReceiver(r *Report, h *History, to *Receiver, received map[string][]bo
 			}
 		}
 	}
-}
-
-// since is when the session was last connected before a time.
-func (to *Receiver) since(at time.Duration) time.Duration {
-	i := sort.Search(len(to.Connected), func(i int) bool { return to.Connected[i] > at })
-	if i == 0 {
-		return 0
-	}
-	return to.Connected[i-1]
 }
 
 // granted is the highest QoS of the subscriptions that may have matched a

@@ -14,7 +14,7 @@ const second = time.Second
 // a group.
 func healthy() *History {
 	h := &History{Senders: []Sender{{Name: "p"}}}
-	all := Receiver{Name: "s", Subscriptions: []Subscription{{Filter: "t/#", QoS: 2}}, Connected: []time.Duration{0}}
+	all := Receiver{Name: "s", Subscriptions: []Subscription{{Filter: "t/#", QoS: 2}}}
 	for n := range 10 {
 		at := time.Duration(n+1) * second
 		m := Sent{Topic: fmt.Sprintf("t/%d", n%2), QoS: byte(1 + n/5), At: at, Acked: at + second/2}
@@ -141,7 +141,7 @@ func TestCheckLag(t *testing.T) {
 	if got := Check(h).MaxLag; got != 9500*time.Millisecond {
 		t.Errorf("lag %v, want 9.5 s", got)
 	}
-	h.Receivers[0].Connected = append(h.Receivers[0].Connected, 17*second)
+	h.Receivers[0].Receipts[9].Since = 17 * second
 	if got := Check(h).MaxLag; got != 3*second {
 		t.Errorf("lag %v, want 3 s", got)
 	}

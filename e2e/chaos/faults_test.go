@@ -82,14 +82,10 @@ func (b *breaker) killGateways(n int) {
 	b.launch(chosen...)
 }
 
-// launch starts gateways again, and waits for them where what they need is
-// there.
+// launch starts gateways again.
 func (b *breaker) launch(gateways ...int) {
 	for _, i := range gateways {
-		b.c.Gateways[i].Launch(b.t)
-	}
-	for _, i := range gateways {
-		b.c.Gateways[i].AwaitReady(b.t)
+		b.c.Gateways[i].Revive(b.t)
 	}
 	b.note("gateways %v are back", gateways)
 }

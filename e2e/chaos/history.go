@@ -44,8 +44,6 @@ type Receiver struct {
 	Unordered     bool
 	Subscriptions []Subscription
 	Receipts      []Receipt
-	// Connected are the times of its CONNACKs.
-	Connected []time.Duration
 }
 
 // Subscription is one filter and how long it held.
@@ -66,6 +64,9 @@ type Receipt struct {
 	QoS    byte
 	Dup    bool
 	At     time.Duration
+	// Client received it, over a connection that there was since then.
+	Client string
+	Since  time.Duration
 }
 
 // Save writes the history as text, a line an event.
@@ -90,11 +91,8 @@ func (h *History) Save(path string) error {
 		for _, s := range r.Subscriptions {
 			fmt.Fprintln(w, "subscribed", r.Name, s.Filter, "qos", s.QoS, "from", s.From, "until", s.Until, s.Gone)
 		}
-		for _, at := range r.Connected {
-			fmt.Fprintln(w, "connected", r.Name, "at", at)
-		}
 		for _, m := range r.Receipts {
-			fmt.Fprintln(w, "received", r.Name, m.Sender, m.N, m.Topic, "qos", m.QoS, "dup", m.Dup, "at", m.At)
+			fmt.Fprintln(w, "received", r.Name, m.Sender, m.N, m.Topic, "qos", m.QoS, "dup", m.Dup, "at", m.At, "by", m.Client, "since", m.Since)
 		}
 	}
 	if err := w.Flush(); err != nil {

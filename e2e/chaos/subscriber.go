@@ -29,7 +29,7 @@ type subscriber struct {
 	mu            sync.Mutex
 	subscriptions []Subscription
 	receipts      []Receipt
-	connected     []time.Duration
+	connected     time.Duration // when last
 	started       bool
 	pending       map[uint16]string // QoS 2 messages handed on and not released
 }
@@ -76,7 +76,6 @@ func (s *subscriber) history() Receiver {
 		Name:          s.Name,
 		Subscriptions: append([]Subscription(nil), s.subscriptions...),
 		Receipts:      append([]Receipt(nil), s.receipts...),
-		Connected:     append([]time.Duration(nil), s.connected...),
 	}
 }
 
@@ -160,7 +159,7 @@ func (s *subscriber) granted() bool {
 func (s *subscriber) resume(l *link) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.connected = append(s.connected, s.run.now())
+	s.connected = s.run.now()
 	if s.started && !l.connack.SessionPresent {
 		s.run.breaks("%s: the session is gone", s.Name)
 		clear(s.pending)
@@ -202,7 +201,7 @@ func (s *subscriber) take(l *link, packet wire.Packet) error {
 // message hands a message on and acknowledges it.
 func (s *subscriber) message(l *link, p wire.Publish) error {
 	name, n := parsePayload(p.Payload)
-	receipt := Receipt{Sender: name, N: n, Topic: p.Topic, QoS: p.QoS, Dup: p.Dup, At: s.run.now()}
+	receipt := Receipt{Sender: name, N: n, Topic: p.Topic, QoS: p.QoS, Dup: p.Dup, At: s.run.now(), Client: s.Name, Since: s.connected}
 	switch p.QoS {
 	case 1:
 		s.receipts = append(s.receipts, receipt)

@@ -17,7 +17,7 @@ func own(t *testing.T, env ...string) (*harness.Gateway, func(wire.Connect) *wir
 	g := harness.Start(t, env...)
 	return g, func(p wire.Connect) *wire.Client {
 		t.Helper()
-		return wire.Dial(t, g.TCP).Connect(p)
+		return wire.Dial(t, g.AnyTCP()).Connect(p)
 	}
 }
 
@@ -161,7 +161,7 @@ func TestV3SlowConnect(t *testing.T) {
 				start := time.Now()
 				var c *wire.Client
 				if tt.addr == "" {
-					c = wire.DialWS(t, g.WS)
+					c = wire.DialWS(t, g.AnyWS(t))
 				} else {
 					c = wire.Dial(t, tt.addr)
 				}

@@ -139,6 +139,8 @@ func TestV3Stream(t *testing.T) {
 		whole.Send(packets...)
 		check(whole)
 		packets[0] = clean3(v)
+		packets[1] = wire.Sub(1, topic+"/2", 1)
+		packets[2] = wire.Publish{Topic: topic + "/2", QoS: 1, ID: 2, Payload: "x"}
 		pieces := dial(t)
 		for _, p := range packets {
 			for _, b := range wire.Encode(p, v) {

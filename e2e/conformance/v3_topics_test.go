@@ -87,6 +87,9 @@ func TestV3MatchingRetained(t *testing.T) {
 				}
 			}
 			sub := join3(t, wire.V311)
+			if clustered(t) { // a message may still be on its way from another gateway
+				sub.Ignore = func(m wire.Publish) bool { return !m.Retain }
+			}
 			sub.Subscribe(named(tt.filter), 1)
 			var got []string
 			for range want {

@@ -22,7 +22,7 @@ func told(t *testing.T, c *wire.Client, id byte, want int) {
 // with a DISCONNECT of that code.
 func endsWith(t *testing.T, g *harness.Gateway, p wire.Packet, code byte) {
 	t.Helper()
-	c := wire.Dial(t, g.TCP).Connect(clean(unique("c")))
+	c := wire.Dial(t, g.AnyTCP()).Connect(clean(unique("c")))
 	c.Send(p)
 	c.AwaitDisconnect(code)
 }
@@ -37,7 +37,7 @@ func TestV5MaximumQoS(t *testing.T) {
 		t.Run(env, func(t *testing.T) {
 			t.Parallel()
 			g, topic := harness.Start(t, env), unique("t")
-			c := wire.Dial(t, g.TCP).Connect(clean(unique("c")))
+			c := wire.Dial(t, g.AnyTCP()).Connect(clean(unique("c")))
 			told(t, c, wire.MaximumQoSID, maximum)
 			most := byte(maximum)
 			c.Send(wire.Subscribe{ID: 1, Filters: []wire.Filter{{Topic: topic, Options: 2}, {Topic: topic + "/1", Options: 1}, {Topic: topic + "/0"}}})
@@ -51,9 +51,9 @@ func TestV5MaximumQoS(t *testing.T) {
 			endsWith(t, g, wire.Publish{Topic: topic, QoS: most + 1, ID: 1}, qosNotSupported)
 			p := willTo(topic)
 			p.Will.QoS = most + 1
-			wire.Dial(t, g.TCP).RefusedFor(p, qosNotSupported)
+			wire.Dial(t, g.AnyTCP()).RefusedFor(p, qosNotSupported)
 			p.Will.QoS = most
-			wire.Dial(t, g.TCP).Connect(p)
+			wire.Dial(t, g.AnyTCP()).Connect(p)
 		})
 	}
 }
@@ -67,7 +67,7 @@ func TestV5FeaturesOff(t *testing.T) {
 	g := harness.Start(t, "MQTT_RETAIN_AVAILABLE=false", "MQTT_WILDCARD_AVAILABLE=false", "MQTT_SUBSCRIPTION_IDS_AVAILABLE=false",
 		"MQTT_SHARED_AVAILABLE=false")
 	topic := unique("t")
-	c := wire.Dial(t, g.TCP).Connect(clean(unique("c")))
+	c := wire.Dial(t, g.AnyTCP()).Connect(clean(unique("c")))
 	for _, id := range []byte{wire.RetainAvailableID, wire.WildcardSubAvailableID, wire.SubscriptionIDAvailableID, wire.SharedSubAvailableID} {
 		told(t, c, id, 0)
 	}
@@ -78,7 +78,7 @@ func TestV5FeaturesOff(t *testing.T) {
 	endsWith(t, g, wire.Publish{Topic: topic, QoS: 1, ID: 1, Retain: true, Payload: "m"}, retainNotSupported)
 	p := willTo(topic)
 	p.Will.Retain = true
-	wire.Dial(t, g.TCP).RefusedFor(p, retainNotSupported)
+	wire.Dial(t, g.AnyTCP()).RefusedFor(p, retainNotSupported)
 	for _, tc := range []struct {
 		packet wire.Subscribe
 		code   byte
@@ -88,7 +88,7 @@ func TestV5FeaturesOff(t *testing.T) {
 		{wire.Sub(1, "$share/g/"+topic, 0), sharedNotSupported},
 		{wire.Subscribe{ID: 1, Props: wire.Props{subscriptionID(1)}, Filters: []wire.Filter{{Topic: topic}}}, subscriptionIDsForbidden},
 	} {
-		c := wire.Dial(t, g.TCP).Connect(clean(unique("c")))
+		c := wire.Dial(t, g.AnyTCP()).Connect(clean(unique("c")))
 		c.Send(tc.packet)
 		switch p := c.Next().(type) { // §3.2.2.3 names DISCONNECT, §3.9.3 SUBACK
 		case wire.Disconnect:
@@ -114,7 +114,7 @@ func TestV5Limits(t *testing.T) {
 		"MQTT_RESPONSE_INFORMATION=replies/", "MQTT_MAX_SUBSCRIPTIONS=2", "MQTT_WILL_DELAY_MAX=1s")
 	topic := unique("t")
 	p := clean(unique("c"), expiry(600), wire.ByteProp(wire.RequestResponseInfoID, 1))
-	c := wire.Dial(t, g.TCP).Connect(p)
+	c := wire.Dial(t, g.AnyTCP()).Connect(p)
 	told(t, c, wire.ReceiveMaximumID, 2)
 	told(t, c, wire.MaximumPacketSizeID, 1024)
 	told(t, c, wire.SessionExpiryID, 1)
@@ -124,7 +124,7 @@ func TestV5Limits(t *testing.T) {
 	if s, _ := c.Connack.Props.Text(wire.ResponseInfoID); s != "replies/"+p.ClientID {
 		t.Errorf("response information %q", s)
 	}
-	if c := wire.Dial(t, g.TCP).Connect(clean(unique("c"))); c.Connack.Props.Has(wire.ResponseInfoID) {
+	if c := wire.Dial(t, g.AnyTCP()).Connect(clean(unique("c"))); c.Connack.Props.Has(wire.ResponseInfoID) {
 		t.Errorf("response information without a request: %+v", c.Connack)
 	}
 	c.Subscribe(topic+"/1", 0)
@@ -142,7 +142,7 @@ func TestV5Limits(t *testing.T) {
 	endsWith(t, g, message(topic, 0, "m", alias(1)), topicAliasInvalid)
 	endsWith(t, g, message(topic, 0, long(1024)), packetTooLarge)
 	time.Sleep(2200 * time.Millisecond) // only time ends the session
-	if c := wire.Dial(t, g.TCP).Connect(again(p)); c.Connack.SessionPresent {
+	if c := wire.Dial(t, g.AnyTCP()).Connect(again(p)); c.Connack.SessionPresent {
 		t.Error("the session outlived the longest session expiry")
 	}
 }
@@ -159,7 +159,7 @@ func TestV5KeepAliveReplaced(t *testing.T) {
 			p := clean(unique("c"))
 			p.KeepAlive = asked
 			start := time.Now() // before the gateway's clock starts
-			c := wire.Dial(t, g.TCP).Connect(p)
+			c := wire.Dial(t, g.AnyTCP()).Connect(p)
 			told(t, c, wire.ServerKeepAliveID, 1)
 			c.ExpectDisconnect(keepAliveTimeout)
 			if d := time.Since(start); d < 1400*time.Millisecond || d > 5*time.Second {
@@ -176,7 +176,7 @@ func TestV5ConnectTimeout(t *testing.T) {
 	covers5(t, "MQTT-3.1.4-1")
 	g := harness.Start(t, "MQTT_CONNECT_TIMEOUT=300ms")
 	start := time.Now() // before the gateway's clock starts
-	silent, slow := wire.Dial(t, g.TCP), wire.Dial(t, g.TCP)
+	silent, slow := wire.Dial(t, g.AnyTCP()), wire.Dial(t, g.TCP)
 	silent.ExpectClosedWithin(3 * time.Second)
 	if d := time.Since(start); d < 250*time.Millisecond {
 		t.Errorf("closed after %v, want 300 ms", d)
@@ -199,7 +199,7 @@ func TestV5Shutdown(t *testing.T) {
 		t.Run(env, func(t *testing.T) {
 			t.Parallel()
 			g := harness.Start(t, env, "GATEWAY_DRAIN=100ms")
-			c := wire.Dial(t, g.TCP).Connect(clean(unique("c")))
+			c := wire.Dial(t, g.AnyTCP()).Connect(clean(unique("c")))
 			g.Stop(t)
 			d := c.AwaitDisconnect(code)
 			if s, _ := d.Props.Text(wire.ServerReferenceID); code == 0x9C && s != "other.example.com:1883" {

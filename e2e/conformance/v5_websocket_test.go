@@ -92,7 +92,7 @@ func TestV5WebSocketOrigin(t *testing.T) {
 		if origin != "" {
 			header.Set("Origin", origin)
 		}
-		ws, resp, err := wire.OpenWS(g.WS, header)
+		ws, resp, err := wire.OpenWS(g.AnyWS(t), header)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -221,6 +221,28 @@ func (g *Gateway) Restart(t testing.TB) {
 	g.AwaitReady(t)
 }
 
+// Revive starts a gateway that was stopped or killed as a supervisor does:
+// again and again, because one that can not reach Redis or NATS at its start
+// ends. It returns when the gateway is ready.
+func (g *Gateway) Revive(t testing.TB) {
+	t.Helper()
+	for try := 1; ; try++ {
+		g.Launch(t)
+		err := g.ready()
+		if err == nil {
+			return
+		}
+		select {
+		case <-g.process.exited:
+			g.process.stopped = true
+		default:
+		}
+		if try == portTries || !g.process.stopped {
+			t.Fatalf("harness: the gateway is not ready: %v\n%s", err, g.process.log.tail())
+		}
+	}
+}
+
 // AwaitReady waits until the gateway is ready.
 func (g *Gateway) AwaitReady(t testing.TB) {
 	t.Helper()
