@@ -208,6 +208,7 @@ type permit struct {
 func (c *conn) mayPublish(ctx context.Context, p *protocol.Publish, r *route) (protocol.ReasonCode, string) {
 	switch {
 	case r.fault != protocol.Success:
+		c.g.refuseFor(RefusedTopic)
 		return r.fault, "topic name too long or too deep"
 	case r.reserved:
 		return protocol.NotAuthorized, "topic is reserved"

@@ -27,6 +27,8 @@ type conn struct {
 	raw      syscall.RawConn // nil where there is no non-blocking access
 	client   Client          // complete and constant once connected
 	came     *arrival        // nil once connected
+	visitor  *visitor        // nil where addresses have no limits
+	pace     *pace           // nil where clients have no rates
 	lease    backend.Lease
 	open     bool // a session was opened under lease
 	counted  bool // as connected, and observers were told
@@ -82,7 +84,7 @@ type conn struct {
 var connSerials atomic.Uint64
 
 func newConn(g *Gateway, a *arrival) *conn {
-	c := &conn{g: g, serial: connSerials.Add(1), nc: a.nc, came: a, problems: true}
+	c := &conn{g: g, serial: connSerials.Add(1), nc: a.nc, came: a, visitor: a.visitor, problems: true}
 	c.client.Listener, c.client.Remote = a.listener, a.remote
 	c.client.Certificate, c.client.PeerIdentity = a.certificate, a.identity
 	switch s := a.nc.(type) {
@@ -133,6 +135,7 @@ func (c *conn) stay(ctx context.Context) {
 		return
 	}
 	c.touch()
+	c.pace = c.g.opt.Limits.newPace()
 	c.g.wheel.add(c)
 	if c.process(ctx, nil) { // what came behind CONNECT
 		c.readAll(func(b []byte) bool { return c.process(ctx, b) })
@@ -187,6 +190,7 @@ func (c *conn) fail(err error) {
 	var pe *protocol.Error
 	switch {
 	case errors.As(err, &pe):
+		c.g.countFault(pe.Code)
 		c.end(pe.Code, pe.Detail)
 	case errors.Is(err, backend.ErrFenced):
 		c.g.stats.fenced.Add(1)
@@ -214,11 +218,13 @@ func (c *conn) lost(err error) {
 	case errors.Is(err, io.EOF):
 		c.endText = "closed by the client"
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.endText = "no CONNECT in time"
+		c.endText = noConnect
 	default:
 		c.endText = err.Error()
 	}
 }
+
+const noConnect = "no CONNECT in time"
 
 // touch notes that the client is alive.
 func (c *conn) touch() { c.seen.Store(int64(c.g.now())) }
@@ -258,6 +264,7 @@ func (c *conn) finish(ctx context.Context) {
 			code, text = c.goodbye, "client disconnected"
 		}
 		c.g.stats.disconnects[code].Add(1)
+		c.wasHere()
 		c.g.log.Info("disconnected", "client", string(c.client.ID), "user", c.client.Username, "remote", c.client.Remote, "listener", c.client.Listener, "code", code, "reason", text)
 		c.g.observe(Event{Kind: EventDisconnected, Client: &c.client, Code: code})
 	}

@@ -29,11 +29,8 @@ func (c *conn) admit(ctx context.Context) bool {
 	if !ok {
 		return false
 	}
-	if c.g.stats.connections.Load() > int64(c.g.opt.Limits.Connections) {
-		return c.refuse(protocol.QuotaExceeded, "too many connections")
-	}
 	ack := protocol.Connack{}
-	if !c.certify(p) || !c.identify(p, &ack) {
+	if !c.certify(p) || !c.identify(p, &ack) || !c.mayConnect() {
 		return false
 	}
 	will, ok := c.checkWill(p)
@@ -134,6 +131,9 @@ func (c *conn) readConnect() (*protocol.Connect, bool) {
 		c.mu.Lock()
 		text := c.endText
 		c.mu.Unlock()
+		if text == noConnect {
+			c.g.refuseFor(RefusedTimeout)
+		}
 		if len(c.held) == 0 {
 			// Somebody who only looks whether the port is open.
 			c.g.stats.connects[protocol.UnspecifiedError].Add(1)
@@ -144,6 +144,9 @@ func (c *conn) readConnect() (*protocol.Connect, bool) {
 		return nil, false
 	case !errors.As(fault, &pe):
 		pe = &protocol.Error{Code: protocol.MalformedPacket, Detail: fault.Error()}
+	}
+	if pe.Code == protocol.PacketTooLarge {
+		c.g.refuseFor(RefusedConnectSize)
 	}
 	switch {
 	case pe.Code == protocol.UnsupportedProtocolVersion:
@@ -192,6 +195,7 @@ func (c *conn) checkWill(p *protocol.Connect) (*backend.Will, bool) {
 	case w.Retain && lim.NoRetain: // [MQTT-3.2.2-13]
 		return nil, c.refuse(protocol.RetainNotSupported, "retained messages are not available")
 	case len(w.Topic) > lim.TopicLength || protocol.Levels(w.Topic) > lim.TopicLevels:
+		c.g.refuseFor(RefusedTopic)
 		return nil, c.refuse(protocol.TopicNameInvalid, "will topic too long")
 	case !c.g.mayName(w.Topic):
 		return nil, c.refuse(protocol.TopicNameInvalid, "will topic is reserved")

@@ -34,6 +34,7 @@ type Gateway struct {
 
 	certificates []*certificates // of all listeners
 	handshakes   chan struct{}   // places for those that compute
+	admission    *admission
 
 	stats counters
 	// tree holds the subscriptions of the clients connected here, shared ones
@@ -98,6 +99,7 @@ func New(o Options) (*Gateway, error) {
 
 		renewNow: make(chan struct{}, 1),
 	}
+	g.admission = newAdmission(&g.opt.Limits)
 	if o.Authenticator == nil {
 		g.opt.Authenticator = allowAll{}
 	}
@@ -371,7 +373,7 @@ func (g *Gateway) roomLocked() error {
 		return ErrStopped
 	}
 	if len(g.conns)+len(g.arrivals) >= 2*g.opt.Limits.Connections {
-		g.stats.refused[RefusedConnections].Add(1)
+		g.refuseFor(RefusedConnections)
 		return errTooMany
 	}
 	return nil
@@ -381,7 +383,10 @@ func (g *Gateway) roomLocked() error {
 func (g *Gateway) dismiss(a *arrival) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.arrivals, a)
+	if _, ok := g.arrivals[a]; ok {
+		delete(g.arrivals, a)
+		g.admission.leave(a.visitor)
+	}
 }
 
 // newConn registers a connection that speaks MQTT now.
@@ -390,6 +395,7 @@ func (g *Gateway) newConn(a *arrival) (*conn, error) {
 	defer g.mu.Unlock()
 	delete(g.arrivals, a)
 	if err := g.roomLocked(); err != nil {
+		g.admission.leave(a.visitor)
 		return nil, err
 	}
 	c := newConn(g, a)
@@ -403,6 +409,7 @@ func (g *Gateway) forget(c *conn) {
 	g.mu.Lock()
 	delete(g.conns, c)
 	g.mu.Unlock()
+	g.admission.leave(c.visitor)
 	g.stats.connections.Add(-1)
 }
 

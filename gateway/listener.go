@@ -86,6 +86,7 @@ type arrival struct {
 	// tls is set if the certificate is to name the client, with identity.
 	tls      *TLSOptions
 	identity string
+	visitor  *visitor // nil where its address has no limits
 }
 
 // arrived is a connection as the system gives it out.
@@ -118,12 +119,33 @@ func (l *listener) serve(ctx context.Context) {
 		}
 		pause = 0
 		a := l.g.arrived(nc, l.Name)
-		if l.g.expect(a) != nil {
-			nc.Close()
+		if !l.g.admit(a) {
 			continue
+		}
+		if !l.g.admission.pause(ctx) {
+			l.g.dismiss(a)
+			nc.Close()
+			return
 		}
 		go l.welcome(context.WithoutCancel(ctx), a) // ends when the client is connected or refused
 	}
+}
+
+// admit registers a connection that was just accepted, or closes it.
+func (g *Gateway) admit(a *arrival) bool {
+	// An address that is a proxy's is none: that comes with the request.
+	if !trusted(g.opt.TrustedProxies, addressOf(a.remote)) {
+		if why, ok := g.admission.enter(a); !ok {
+			g.turnAway(a, why, nil)
+			return false
+		}
+	}
+	if err := g.expect(a); err != nil {
+		g.admission.leave(a.visitor)
+		a.nc.Close()
+		return false
+	}
+	return true
 }
 
 // welcome takes a connection through what comes before MQTT, and up to CONNACK.
@@ -163,7 +185,7 @@ func (g *Gateway) meet(ctx context.Context, a *arrival) {
 func (g *Gateway) turnAway(a *arrival, why Refusal, err error) {
 	a.nc.Close()
 	g.dismiss(a)
-	g.stats.refused[why].Add(1)
+	g.refuseFor(why)
 	g.log.Debug("turned away", "remote", a.remote, "listener", a.listener, "reason", why.String(), "err", err)
 }
 
@@ -172,6 +194,12 @@ func (l *listener) serveWebSocket(ctx context.Context) {
 		a := arrivalOf(r)
 		a.nc = nc
 		a.remote = forwardedFor(l.g.opt.TrustedProxies, a.remote, r.Header.Values("X-Forwarded-For"))
+		if a.visitor == nil {
+			if why, ok := l.g.admission.enter(a); !ok {
+				l.g.turnAway(a, why, nil)
+				return
+			}
+		}
 		// A goroutine of its own, instead of this one, frees the request, its
 		// buffers and the deep stack that the upgrade has taken.
 		go l.g.meet(context.WithoutCancel(ctx), a)

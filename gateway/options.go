@@ -114,6 +114,30 @@ const (
 type Limits struct {
 	// Connections at one time. Default 50,000.
 	Connections int
+	// AddressConnections: connections at one time from one address, or from
+	// one /64 network of IPv6. Default: any number, as behind a balancer that
+	// does not tell them apart all clients have one address.
+	AddressConnections int
+	// AcceptRate: connections accepted in one second, twice as many after a
+	// calm time; more wait in the system's queue. Default: no limit.
+	AcceptRate int
+	// AddressRate: the same from one address; more are closed at once, before
+	// TLS. Default: no limit, for the same reason.
+	AddressRate int
+	// ConnectRate: CONNECTs in one second, twice as many after a calm time.
+	// More wait for their turn, up to half of the time to connect, and are
+	// refused then (0x9F), before they are authenticated. Default 1,000;
+	// negative: no limit.
+	ConnectRate int
+	// Flaps: how often in a minute a client may disconnect before it is kept
+	// out (0x9F) for FlapBan, by default a minute. Default: any number.
+	Flaps   int
+	FlapBan time.Duration
+	// PublishRate and PublishBytes: publishes and bytes of packets that one
+	// client may send in one second. More stay in its socket until they may
+	// come; nothing is lost. Default: no limit.
+	PublishRate  int
+	PublishBytes int64
 	// Handshakes of TLS that are computed at one time; those that wait for
 	// their client do not count. Default: half of the processors, so that a
 	// storm of new clients leaves the other half to those that are there.
@@ -258,6 +282,8 @@ func (o Options) withDefaults() (Options, error) {
 
 func (l *Limits) check(bad func(field string, value any, allowed string)) {
 	orDefault(&l.Connections, 50_000)
+	orDefault(&l.ConnectRate, 1000)
+	orDefault(&l.FlapBan, time.Minute)
 	orDefault(&l.Handshakes, max(1, runtime.GOMAXPROCS(0)/2))
 	orDefault(&l.PacketSize, 512<<10)
 	orDefault(&l.ConnectPacketSize, 192<<10)

@@ -28,6 +28,9 @@ func (c *conn) process(ctx context.Context, b []byte) bool {
 	if ferr := batch.finish(ctx, err == nil); err == nil {
 		err = ferr
 	}
+	if c.pace != nil {
+		c.pace.spend(c.g, batch.byQoS[0]+batch.byQoS[1]+batch.byQoS[2], uint64(used))
+	}
 	batch.free()
 	if n := c.in.InFlight(); n != c.inflight {
 		c.g.stats.inboundInFlight.Add(int64(n - c.inflight))

@@ -49,6 +49,9 @@ func (c *conn) readAll(process func([]byte) bool) {
 			if !goOn {
 				return true
 			}
+			if c.pace != nil {
+				c.pace.rest(c)
+			}
 			if wait {
 				return false
 			}
@@ -99,6 +102,9 @@ func (c *conn) readBlocking(process func([]byte) bool) {
 		if err != nil {
 			c.lost(err)
 			return
+		}
+		if c.pace != nil {
+			c.pace.rest(c)
 		}
 	}
 }

@@ -83,6 +83,7 @@ func (c *conn) maySubscribe(ctx context.Context, f *protocol.SubscribeFilter) (p
 	_, filter, shared := protocol.SplitShare(f.Filter)
 	switch {
 	case len(f.Filter) > lim.TopicLength, protocol.Levels(filter) > lim.TopicLevels:
+		c.g.refuseFor(RefusedTopic)
 		return protocol.TopicFilterInvalid, nil
 	case shared && lim.NoShared:
 		return c.notSupported(protocol.SharedSubscriptionsNotSupported, "shared subscriptions are not available")
@@ -117,6 +118,7 @@ func (c *conn) addSubscriptions(ctx context.Context, subs []backend.Subscription
 		_, filter, shared := protocol.SplitShare(s.Filter)
 		existed[i] = c.has(s.Filter, shared)
 		if limit := c.g.opt.Limits.Subscriptions; !existed[i] && limit > 0 && have >= limit {
+			c.g.refuseFor(RefusedSubscriptions)
 			failed[i] = protocol.QuotaExceeded
 			continue
 		}

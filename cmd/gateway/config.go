@@ -58,6 +58,14 @@ type config struct {
 	TLSReload        time.Duration `env:"TLS_RELOAD_INTERVAL" envDefault:"10s" min:"0s" max:"24h" option:"Timing.Certificates" doc:"Between two looks at whether the files have changed; 0s: on SIGHUP only."`
 
 	MaxConnections   int           `env:"MQTT_MAX_CONNECTIONS" envDefault:"50000" min:"1" option:"Limits.Connections" doc:"Connections at one time."`
+	MaxPerAddress    int           `env:"MQTT_MAX_CONNECTIONS_PER_ADDRESS" envDefault:"0" min:"0" max:"1000000" option:"Limits.AddressConnections" doc:"The same from one address, or /64 network of IPv6; 0: any number. Behind a balancer only where it tells the clients' addresses."`
+	AcceptRate       int           `env:"MQTT_ACCEPT_RATE" envDefault:"0" min:"0" max:"1000000" option:"Limits.AcceptRate" doc:"Connections accepted in a second, and twice as many at once; more wait in the system's queue. 0: any number."`
+	AddressRate      int           `env:"MQTT_ACCEPT_RATE_PER_ADDRESS" envDefault:"0" min:"0" max:"1000000" option:"Limits.AddressRate" doc:"The same from one address; more are closed at once, before TLS. 0: any number."`
+	ConnectRate      int           `env:"MQTT_CONNECT_RATE" envDefault:"1000" min:"0" max:"1000000" option:"Limits.ConnectRate" doc:"CONNECTs in a second, and twice as many at once. More wait up to half of the time to connect and are refused then (0x9F), before authentication. 0: any number."`
+	MaxFlaps         int           `env:"MQTT_MAX_FLAPS" envDefault:"0" min:"0" max:"100000" option:"Limits.Flaps" doc:"How often in a minute a client may disconnect before it is kept out (0x9F) for MQTT_FLAP_BAN; 0: any number."`
+	FlapBan          time.Duration `env:"MQTT_FLAP_BAN" envDefault:"1m" min:"1s" max:"24h" option:"Limits.FlapBan" doc:"How long it is kept out."`
+	PublishRate      int           `env:"MQTT_PUBLISH_RATE" envDefault:"0" min:"0" max:"10000000" option:"Limits.PublishRate" doc:"Publishes of one client in a second; it is made to wait, nothing is lost. 0: any number."`
+	PublishBytes     size          `env:"MQTT_PUBLISH_BYTES" envDefault:"0" min:"0" max:"1GiB" option:"Limits.PublishBytes" doc:"Bytes of one client in a second, likewise. 0: any number."`
 	ConnectTimeout   time.Duration `env:"MQTT_CONNECT_TIMEOUT" envDefault:"10s" min:"10ms" max:"5m" option:"Timing.Connect" doc:"From accept to CONNACK, all in."`
 	WriteTimeout     time.Duration `env:"MQTT_WRITE_TIMEOUT" envDefault:"10s" min:"10ms" max:"5m" option:"Timing.Write" doc:"How long a client may leave its socket full."`
 	MaxKeepAlive     seconds       `env:"MQTT_MAX_KEEPALIVE" envDefault:"5m" min:"0s" max:"65535s" option:"Limits.KeepAlive" doc:"Longest keep-alive, and that of clients that ask for none; 0s: any. MQTT 5 clients are told, others are held to their own."`
@@ -171,29 +179,37 @@ func (c *config) options() gateway.Options {
 		Listeners:           c.listeners(),
 		TrustedProxies:      c.TrustedProxies,
 		Limits: gateway.Limits{
-			Connections:       c.MaxConnections,
-			Handshakes:        c.TLSHandshakes,
-			PacketSize:        uint32(c.MaxPacketSize),
-			ConnectPacketSize: uint32(c.MaxConnectSize),
-			TopicLength:       c.MaxTopicLength,
-			TopicLevels:       c.MaxTopicLevels,
-			Subscriptions:     orNegative(c.MaxSubscriptions),
-			ReceiveMaximum:    uint16(c.ReceiveMaximum),
-			InFlight:          uint16(c.MaxInflight),
-			TopicAliases:      orNegative(c.TopicAliases),
-			TopicAliasesOut:   orNegative(c.TopicAliasesOut),
-			OutboxBytes:       int(c.OutboxBytes),
-			OutboxMessages:    c.OutboxMessages,
-			KeepAlive:         orNegative(c.MaxKeepAlive.duration()),
-			SessionExpiry:     uint32(c.SessionExpiryMax),
-			SessionExpiryV3:   uint32(c.SessionExpiryV3),
-			MessageExpiry:     uint32(c.MessageExpiryMax),
-			WillDelay:         uint32(c.WillDelayMax),
-			MaximumQoS:        &qos,
-			NoRetain:          !c.RetainAvailable,
-			NoWildcards:       !c.WildcardAvailable,
-			NoSubscriptionIDs: !c.SubIDsAvailable,
-			NoShared:          !c.SharedAvailable,
+			Connections:        c.MaxConnections,
+			Handshakes:         c.TLSHandshakes,
+			AddressConnections: c.MaxPerAddress,
+			AcceptRate:         c.AcceptRate,
+			AddressRate:        c.AddressRate,
+			ConnectRate:        orNegative(c.ConnectRate),
+			Flaps:              c.MaxFlaps,
+			FlapBan:            c.FlapBan,
+			PublishRate:        c.PublishRate,
+			PublishBytes:       int64(c.PublishBytes),
+			PacketSize:         uint32(c.MaxPacketSize),
+			ConnectPacketSize:  uint32(c.MaxConnectSize),
+			TopicLength:        c.MaxTopicLength,
+			TopicLevels:        c.MaxTopicLevels,
+			Subscriptions:      orNegative(c.MaxSubscriptions),
+			ReceiveMaximum:     uint16(c.ReceiveMaximum),
+			InFlight:           uint16(c.MaxInflight),
+			TopicAliases:       orNegative(c.TopicAliases),
+			TopicAliasesOut:    orNegative(c.TopicAliasesOut),
+			OutboxBytes:        int(c.OutboxBytes),
+			OutboxMessages:     c.OutboxMessages,
+			KeepAlive:          orNegative(c.MaxKeepAlive.duration()),
+			SessionExpiry:      uint32(c.SessionExpiryMax),
+			SessionExpiryV3:    uint32(c.SessionExpiryV3),
+			MessageExpiry:      uint32(c.MessageExpiryMax),
+			WillDelay:          uint32(c.WillDelayMax),
+			MaximumQoS:         &qos,
+			NoRetain:           !c.RetainAvailable,
+			NoWildcards:        !c.WildcardAvailable,
+			NoSubscriptionIDs:  !c.SubIDsAvailable,
+			NoShared:           !c.SharedAvailable,
 		},
 		Timing: gateway.Timing{
 			Connect:      c.ConnectTimeout,
