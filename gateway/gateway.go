@@ -352,67 +352,6 @@ func (g *Gateway) ServeConn(ctx context.Context, nc net.Conn, listener string) e
 	return nil
 }
 
-// errTooMany: not even a refusal is given to a connection.
-var errTooMany = errors.New("gateway: too many connections")
-
-// expect registers a connection that does not speak MQTT yet, unless the
-// gateway is not running or has twice as many as it may. Those beyond the
-// limit are told so in CONNACK.
-func (g *Gateway) expect(a *arrival) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if err := g.roomLocked(); err != nil {
-		return err
-	}
-	g.arrivals[a] = struct{}{}
-	return nil
-}
-
-func (g *Gateway) roomLocked() error {
-	if g.state != stateRunning && g.state != stateLeaving {
-		return ErrStopped
-	}
-	if len(g.conns)+len(g.arrivals) >= 2*g.opt.Limits.Connections {
-		g.refuseFor(RefusedConnections)
-		return errTooMany
-	}
-	return nil
-}
-
-// dismiss ends what expect began.
-func (g *Gateway) dismiss(a *arrival) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if _, ok := g.arrivals[a]; ok {
-		delete(g.arrivals, a)
-		g.admission.leave(a.visitor)
-	}
-}
-
-// newConn registers a connection that speaks MQTT now.
-func (g *Gateway) newConn(a *arrival) (*conn, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.arrivals, a)
-	if err := g.roomLocked(); err != nil {
-		g.admission.leave(a.visitor)
-		return nil, err
-	}
-	c := newConn(g, a)
-	g.conns[c] = struct{}{}
-	g.serving.Add(1)
-	g.stats.connected()
-	return c, nil
-}
-
-func (g *Gateway) forget(c *conn) {
-	g.mu.Lock()
-	delete(g.conns, c)
-	g.mu.Unlock()
-	g.admission.leave(c.visitor)
-	g.stats.connections.Add(-1)
-}
-
 // Reauthorize makes the gateway ask its [Authorizer] anew: for publishes and
 // deliveries from now on, and for the subscriptions of every connected client,
 // which loses those that are not allowed any more. Where the [Authenticator] is

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"io/fs"
 	"net"
@@ -73,29 +72,6 @@ func listenUnix(l *Listener) (net.Listener, error) {
 	return ln, nil
 }
 
-// arrival is a connection from accept until it speaks MQTT.
-type arrival struct {
-	nc       net.Conn
-	socket   net.Conn // nc as it was accepted; closing it ends whatever goes on
-	listener string
-	remote   net.Addr
-	// deadline of CONNACK, counted from accept.
-	deadline time.Time
-
-	certificate *x509.Certificate // of the client, verified; or nil
-	// tls is set if the certificate is to name the client, with identity.
-	tls      *TLSOptions
-	identity string
-	visitor  *visitor // nil where its address has no limits
-}
-
-// arrived is a connection as the system gives it out.
-func (g *Gateway) arrived(nc net.Conn, listener string) *arrival {
-	a := &arrival{nc: nc, socket: nc, listener: listener, remote: nc.RemoteAddr(), deadline: time.Now().Add(g.opt.Timing.Connect)}
-	nc.SetDeadline(a.deadline)
-	return a
-}
-
 // serve accepts until the listener is closed.
 func (l *listener) serve(ctx context.Context) {
 	if l.web != nil {
@@ -131,23 +107,6 @@ func (l *listener) serve(ctx context.Context) {
 	}
 }
 
-// admit registers a connection that was just accepted, or closes it.
-func (g *Gateway) admit(a *arrival) bool {
-	// An address that is a proxy's is none: that comes with the request.
-	if !trusted(g.opt.TrustedProxies, addressOf(a.remote)) {
-		if why, ok := g.admission.enter(a); !ok {
-			g.turnAway(a, why, nil)
-			return false
-		}
-	}
-	if err := g.expect(a); err != nil {
-		g.admission.leave(a.visitor)
-		a.nc.Close()
-		return false
-	}
-	return true
-}
-
 // welcome takes a connection through what comes before MQTT, and up to CONNACK.
 func (l *listener) welcome(ctx context.Context, a *arrival) {
 	if l.secure != nil {
@@ -161,32 +120,6 @@ func (l *listener) welcome(ctx context.Context, a *arrival) {
 		return
 	}
 	l.g.meet(ctx, a)
-}
-
-// meet serves a connection whose next byte is MQTT. It returns when the client
-// is connected or refused.
-func (g *Gateway) meet(ctx context.Context, a *arrival) {
-	c, err := g.newConn(a)
-	if err != nil {
-		a.nc.Close()
-		return
-	}
-	if !c.arrive(ctx) {
-		g.serving.Done()
-		return
-	}
-	go func() { // ends with the connection
-		defer g.serving.Done()
-		c.stay(ctx)
-	}()
-}
-
-// turnAway ends a connection that does not get as far as MQTT.
-func (g *Gateway) turnAway(a *arrival, why Refusal, err error) {
-	a.nc.Close()
-	g.dismiss(a)
-	g.refuseFor(why)
-	g.log.Debug("turned away", "remote", a.remote, "listener", a.listener, "reason", why.String(), "err", err)
 }
 
 func (l *listener) serveWebSocket(ctx context.Context) {
