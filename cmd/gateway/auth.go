@@ -26,8 +26,10 @@ type userSource struct {
 
 func userSources() []userSource {
 	return []userSource{
+		{"certificate", "TLS_CLIENT_CERT and TLS_IDENTITY", (*config).hasCertificates, openCertificates},
 		{"jwt", "AUTH_JWT_SECRET, AUTH_JWT_KEY_FILE or AUTH_JWT_JWKS_URL", (*config).hasJWT, openJWT},
 		{"file", "AUTH_PASSWORD_FILE", func(c *config) bool { return c.PasswordFile != "" }, openPasswordFile},
+		{"http", "AUTH_HTTP_USER_URL", func(c *config) bool { return c.HTTPUserURL != "" }, openHTTPUsers},
 	}
 }
 
@@ -72,6 +74,10 @@ type authentication struct {
 	enhanced map[string]gateway.EnhancedAuthenticator
 	// permissions are nil if everybody may do everything.
 	permissions auth.Permissions
+	// slots bound the questions to HTTP servers; forget is how long the gateway
+	// may remember answers of theirs, 0 if there are none.
+	slots  chan struct{}
+	forget time.Duration
 	// reloads look for what has changed, and report it. Forced, they look at
 	// what seems to be the same as well.
 	reloads []func(ctx context.Context, force bool) bool
@@ -112,7 +118,15 @@ func (c *config) openPermissions(a *authentication) []error {
 		}
 	}
 	if c.JWTPublishClaim != "" || c.JWTSubscribeClaim != "" || c.JWTReceiveClaim != "" {
-		a.permit("jwt", auth.Grants{})
+		a.permit("token", auth.Grants{})
+	}
+	if c.HTTPACLURL != "" {
+		p, err := openHTTPPermissions(c, a)
+		if err != nil {
+			errs = append(errs, err)
+		} else {
+			a.permit("http", p)
+		}
 	}
 	return errs
 }
@@ -153,22 +167,24 @@ func openPasswordFile(c *config, a *authentication) (gateway.Authenticator, erro
 	return auth.NewPasswords("file", f, a.hasher), nil
 }
 
+func (c *config) hasCertificates() bool { return c.TLSClientCert != "none" && c.TLSIdentity != "none" }
+
+func openCertificates(*config, *authentication) (gateway.Authenticator, error) {
+	return auth.Certificate{}, nil
+}
+
 // watch looks every interval, and on SIGHUP, for changes of users and
 // permissions, which the gateway then applies to those who are connected, until
 // stop is called.
 func (a *authentication) watch(g *gateway.Gateway, every time.Duration) (stop func()) {
-	if len(a.reloads) == 0 {
+	if len(a.reloads) == 0 && a.forget == 0 {
 		return func() {}
 	}
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	var tick <-chan time.Time
-	if every > 0 {
-		t := time.NewTicker(every)
-		tick = t.C
-	}
+	tick, forget := ticks(every), ticks(a.forget)
 	go func() { // Ends with stop.
 		defer close(done)
 		for {
@@ -176,6 +192,9 @@ func (a *authentication) watch(g *gateway.Gateway, every time.Duration) (stop fu
 			select {
 			case <-ctx.Done():
 				return
+			case <-forget:
+				g.ForgetAnswers()
+				continue
 			case <-hangup:
 				force = true
 			case <-tick:
@@ -194,4 +213,12 @@ func (a *authentication) watch(g *gateway.Gateway, every time.Duration) (stop fu
 		cancel()
 		<-done
 	}
+}
+
+// ticks come every so often, or never if that is 0.
+func ticks(every time.Duration) <-chan time.Time {
+	if every <= 0 {
+		return nil
+	}
+	return time.NewTicker(every).C
 }

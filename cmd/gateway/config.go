@@ -130,7 +130,7 @@ type config struct {
 	HTTPListen address `env:"HTTP_LISTEN" envDefault:"127.0.0.1:18083" allowed:"host:port, off" doc:"Where /healthz, /readyz and /metrics are. Everybody who reaches it may ask."`
 
 	Anonymous         string        `env:"AUTH_ANONYMOUS" envDefault:"loopback" oneof:"true,false,loopback" doc:"Whether clients without credentials are let in; loopback: as long as nothing of AUTH_CHAIN is configured and every MQTT listener is on a loopback address."`
-	AuthChain         list          `env:"AUTH_CHAIN" allowed:"a list of jwt, file" doc:"In which order the sources of users are asked. Empty: in the order of this list, those whose variables are set."`
+	AuthChain         list          `env:"AUTH_CHAIN" allowed:"a list of certificate, jwt, file, http" doc:"In which order the sources of users are asked. Empty: in the order of this list, those whose variables are set."`
 	PasswordFile      string        `env:"AUTH_PASSWORD_FILE" allowed:"path" doc:"File of users and hashed passwords, as gateway passwd, mosquitto_passwd and amqtt make them."`
 	HashConcurrency   int           `env:"AUTH_HASH_CONCURRENCY" envDefault:"0" min:"0" max:"1024" doc:"Passwords that are computed at one time; 0: half as many as there are processors."`
 	PasswordMemory    time.Duration `env:"AUTH_PASSWORD_MEMORY" envDefault:"5m" min:"0s" max:"24h" doc:"How long a password that was right need not be computed again."`
@@ -147,6 +147,15 @@ type config struct {
 	JWTPublishClaim   string        `env:"AUTH_JWT_PUBLISH_CLAIM" allowed:"claim" doc:"The claim that lists filters of topics to publish to. With one of these three set, a client may do nothing that no source of permissions allows."`
 	JWTSubscribeClaim string        `env:"AUTH_JWT_SUBSCRIBE_CLAIM" allowed:"claim" doc:"The claim that lists filters to subscribe within."`
 	JWTReceiveClaim   string        `env:"AUTH_JWT_RECEIVE_CLAIM" allowed:"claim" doc:"The claim that lists filters of topics to receive from. A token without it: what may be subscribed to."`
+	HTTPUserURL       string        `env:"AUTH_HTTP_USER_URL" allowed:"URL" doc:"HTTP server that is asked who may connect. While it does not answer, nobody is let in."`
+	HTTPACLURL        string        `env:"AUTH_HTTP_ACL_URL" allowed:"URL" doc:"HTTP server that is asked who may publish and subscribe to what. While it does not answer, nothing new is allowed."`
+	HTTPACLReceive    bool          `env:"AUTH_HTTP_ACL_RECEIVE" envDefault:"false" doc:"Whether it is asked of deliveries as well, which then wait for it; otherwise a client receives what it could subscribe to."`
+	HTTPForm          string        `env:"AUTH_HTTP_FORM" envDefault:"json" oneof:"json,form,get" doc:"How it is asked: POST with JSON, POST with the fields of a form, or GET."`
+	HTTPResponse      string        `env:"AUTH_HTTP_RESPONSE" envDefault:"status" oneof:"status,json,text" doc:"Where its answer is: in the status (2xx yes, 404 ask the next, 4xx no), in JSON (result or ok), or in the text ok."`
+	HTTPToken         string        `env:"AUTH_HTTP_TOKEN" allowed:"text" secret:"true" doc:"What it is told as Authorization: Bearer. Empty: nothing."`
+	HTTPTimeout       time.Duration `env:"AUTH_HTTP_TIMEOUT" envDefault:"1500ms" min:"10ms" max:"1m" doc:"How long its answer may take."`
+	HTTPConcurrency   int           `env:"AUTH_HTTP_CONCURRENCY" envDefault:"64" min:"1" max:"10000" doc:"Questions to it at one time; others wait."`
+	HTTPCache         time.Duration `env:"AUTH_HTTP_CACHE" envDefault:"1m" min:"0s" max:"24h" doc:"How long its answers are remembered; of those about who may connect, only a yes is. 0s: not at all, and each message waits for it."`
 	AuthReload        time.Duration `env:"AUTH_RELOAD_INTERVAL" envDefault:"10s" min:"0s" max:"24h" doc:"Between two looks at whether the files of users and permissions have changed; 0s: on SIGHUP only."`
 	DeniedPublish     string        `env:"AUTH_DENIED_PUBLISH" envDefault:"drop" oneof:"drop,disconnect" option:"DeniedPublish" doc:"What happens to a PUBLISH that is not allowed where MQTT has no reason code to say so."`
 

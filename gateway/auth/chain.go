@@ -47,7 +47,7 @@ var _ gateway.Verifier = (*Chain)(nil)
 
 // Authenticate asks the chain.
 func (c *Chain) Authenticate(ctx context.Context, r *gateway.ConnectRequest) (gateway.Identity, error) {
-	if c.Anonymous && !r.HasUsername && !r.HasPassword {
+	if c.Anonymous && !r.HasUsername && !r.HasPassword && r.Client.PeerIdentity == "" {
 		return gateway.Identity{Data: newLogin("anonymous")}, nil
 	}
 	var verify func(context.Context) error

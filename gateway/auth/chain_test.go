@@ -285,3 +285,19 @@ func waitFor(t testing.TB, holds func() bool) {
 		}
 	}
 }
+
+// TestCertificate: a name out of a verified certificate is who the client is. It
+// is not anonymous then.
+func TestCertificate(t *testing.T) {
+	t.Parallel()
+	c := &Chain{Links: []Link{{"certificate", Certificate{}}}, Anonymous: true}
+	r := request("", "")
+	r.Client.PeerIdentity = "device-7"
+	id, err := c.Authenticate(t.Context(), r)
+	if err != nil || id.Principal != "device-7" || id.Data.(*Login).By != "certificate" {
+		t.Errorf("%+v, %v", id, err)
+	}
+	if _, err := c.Authenticate(t.Context(), request("device-7", "x")); !errors.Is(err, gateway.ErrBadCredentials) {
+		t.Errorf("without a certificate: %v", err)
+	}
+}
