@@ -49,6 +49,7 @@ type conn struct {
 	maxPacket  uint32 // the client's, 0 is none
 	enhanced   *enhanced
 	authTimer  *time.Timer   // ends the connection when its credentials do
+	hasWill    bool          // given with CONNECT
 	willless   bool          // the client said goodbye: no will
 	newExpiry  *uint32       // said with goodbye
 	keepAlive  time.Duration // with the grace; 0 is none

@@ -65,6 +65,7 @@ func (h *handler) HandleNotice(n backend.Notice) {
 		h.batch().hand(context.Background(), n.Client, n.Epoch, &n.Entry)
 	case backend.NoticeTakeover:
 		if c := h.g.clients.overtake(n.Client, n.Epoch); c != nil {
+			h.g.takenOver(n.Client, false)
 			c.kick()
 		}
 	case backend.NoticeKick:

@@ -45,8 +45,11 @@ func (g *Gateway) hearPeer(m *backend.Message) {
 	}
 	g.peers.heard[backend.NodeID(m.Publisher)] = g.now()
 	g.peers.mu.Unlock()
-	if m.Topic == doubtTopic {
+	switch m.Topic {
+	case doubtTopic:
 		g.doubt("another gateway could not send notices")
+	case fightTopic, loudFightTopic:
+		g.hearFight(backend.ClientID(m.Payload), m.Topic == loudFightTopic)
 	}
 }
 
