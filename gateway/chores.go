@@ -2,85 +2,13 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/sluice-mqtt/sluice/backend"
-	"github.com/sluice-mqtt/sluice/protocol"
 )
 
 // choresAtOnce bounds how many wills and the like are taken on at one time.
 const choresAtOnce = 64
-
-// keepLease renews the gateway's lease in the store until the context ends. What
-// has failed is tried again soon.
-func (g *Gateway) keepLease(ctx context.Context) {
-	for wait := g.opt.Timing.Lease / 3; g.waitRenewal(ctx, wait); {
-		wait = g.opt.Timing.Lease / 3
-		sctx, cancel := g.storeContext(ctx)
-		err := g.store.Renew(sctx, g.opt.ID)
-		cancel()
-		switch {
-		case errors.Is(err, backend.ErrFenced):
-			g.leaseLost(ctx)
-			continue
-		case err != nil && ctx.Err() == nil:
-			g.storeFailed(err)
-			g.setTrouble("store", err)
-			wait = min(wait, time.Second)
-			continue
-		}
-		g.setTrouble("store", nil)
-		g.readStore(ctx)
-	}
-}
-
-// waitRenewal waits until the lease is to be renewed, and reports whether it is.
-func (g *Gateway) waitRenewal(ctx context.Context, atMost time.Duration) bool {
-	t := time.NewTimer(atMost)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-g.renewNow:
-	case <-ctx.Done():
-	}
-	return ctx.Err() == nil
-}
-
-// leaseLost starts anew after the lease has ended: other gateways may have
-// given the sessions away. Every connection is dropped, what is still attached
-// to this gateway is left, and only then it joins again.
-func (g *Gateway) leaseLost(ctx context.Context) {
-	g.stats.leaseLost.Add(1)
-	g.setTrouble("lease", errors.New("lost; connections are dropped"))
-	g.clients.overtakeAll()
-	all := g.clients.all()
-	g.log.Warn("lease lost, dropping all connections", "clients", len(all))
-	for _, c := range all {
-		c.end(protocol.ServerBusy, "gateway lost its lease")
-	}
-	for sleep(ctx, 50*time.Millisecond) {
-		if len(g.clients.all()) == 0 {
-			break
-		}
-	}
-	for {
-		sctx, cancel := g.storeContext(ctx)
-		err := g.store.Leave(sctx, g.opt.ID)
-		if err == nil {
-			err = g.store.Join(sctx, backend.Node{ID: g.opt.ID, Load: g.load}, g.opt.Timing.Lease)
-		}
-		cancel()
-		if err == nil {
-			g.setTrouble("lease", nil)
-			return
-		}
-		g.storeFailed(err)
-		if !sleep(ctx, time.Second) {
-			return
-		}
-	}
-}
 
 // readStore reads the store's own figures, for Stats and $SYS.
 func (g *Gateway) readStore(ctx context.Context) {

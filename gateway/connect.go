@@ -47,6 +47,9 @@ func (c *conn) admit(ctx context.Context) bool {
 		}
 	}
 	c.settle(p, &ack)
+	if !c.awaitTurn(ctx) {
+		return false
+	}
 	c.g.clients.opening(c)
 	defer c.g.clients.opened(c)
 	opened, ok := c.openSession(ctx, p, will)
@@ -263,18 +266,19 @@ func (c *conn) settle(p *protocol.Connect, ack *protocol.Connack) {
 
 // openSession claims the session in the store.
 func (c *conn) openSession(ctx context.Context, p *protocol.Connect, will *backend.Will) (*backend.Opened, bool) {
+	// One deadline for all, so that a refusal comes in time.
+	sctx, cancel := c.g.storeContext(ctx)
+	defer cancel()
 	if old := c.g.clients.get(c.client.ID); old != nil {
 		if old.client.Principal != c.client.Principal {
 			return nil, c.refuse(protocol.NotAuthorized, "session belongs to another identity")
 		}
 		// A store that does not answer must not cost the old connection.
-		sctx, cancel := c.g.storeContext(ctx)
-		err := c.g.store.Renew(sctx, c.g.opt.ID)
-		cancel()
-		if err != nil {
+		if err := c.g.store.Renew(sctx, c.g.opt.ID); err != nil {
 			c.g.storeFailed(err)
 			return nil, c.refuse(protocol.ServerUnavailable, "store is not available")
 		}
+		c.g.takenOver(c.client.ID, true)
 		select {
 		case <-old.kick():
 		case <-time.After(takeoverPatience):
@@ -285,8 +289,6 @@ func (c *conn) openSession(ctx context.Context, p *protocol.Connect, will *backe
 		will.Message.Publisher = c.client.ID
 	}
 	c.window = min(p.ReceiveMaximum, c.g.opt.Limits.InFlight)
-	sctx, cancel := c.g.storeContext(ctx)
-	defer cancel()
 	opened, err := c.g.store.Open(sctx, backend.OpenRequest{
 		Client: c.client.ID, Node: c.g.opt.ID, Principal: c.client.Principal,
 		CleanStart: p.CleanStart, Expiry: c.expiry, Will: will, Window: c.window,
@@ -302,8 +304,10 @@ func (c *conn) openSession(ctx context.Context, p *protocol.Connect, will *backe
 		return nil, c.refuse(protocol.ServerUnavailable, "store is not available")
 	}
 	c.open, c.lease, c.durable = true, opened.Lease, opened.Durable
+	c.hasWill = will != nil
 	c.willless = true // until the client is connected, it has no will
 	if prev := opened.Previous; prev.Node != "" && prev.Node != c.g.opt.ID {
+		c.g.takenOver(c.client.ID, true)
 		nctx, cancel := c.g.storeContext(ctx)
 		// It is fenced already; this only makes it notice sooner.
 		err := c.g.bus.Notify(nctx, prev.Node, backend.Notice{Kind: backend.NoticeTakeover, Client: c.client.ID, Epoch: opened.Lease.Epoch})

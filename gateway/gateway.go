@@ -47,6 +47,7 @@ type Gateway struct {
 	clients      clients
 	interests    interests
 	routed       routed
+	fights       fights
 	peers        peers
 	doubts       doubts
 	reviewed     time.Duration // when the last review began; its goroutine's own

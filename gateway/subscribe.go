@@ -131,6 +131,13 @@ func (c *conn) addSubscriptions(ctx context.Context, subs []backend.Subscription
 			}
 			if err != nil {
 				failed[i] = subscribeFault(err)
+				if unknownOutcome(err) {
+					// The others would wait for as long.
+					for k := i + 1; k < len(subs); k++ {
+						failed[k] = failed[i]
+					}
+					break
+				}
 				continue
 			}
 			existed[i] = was

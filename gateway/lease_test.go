@@ -1,0 +1,111 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/sluice-mqtt/sluice/protocol"
+)
+
+// TestStoreAwayLong: without the store, but with the bus, connections outlive
+// the gateway's lease, QoS 0 flows, and a client that comes back elsewhere takes
+// its session over at once. Without either, clients with a session or a will are
+// sent away before the lease ends (15 s), and only they.
+func TestStoreAwayLong(t *testing.T) {
+	t.Parallel()
+	for _, bus := range []bool{true, false} {
+		t.Run(fmt.Sprintf("bus %v", bus), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) { testStoreAwayLong(t, bus) })
+		})
+	}
+}
+
+func testStoreAwayLong(t *testing.T, bus bool) {
+	var ill *illBus
+	cl := newCluster(t, 2, func(i int, o *Options) {
+		if i == 0 {
+			ill = newIllBus(o.Backend)
+			o.Backend = ill
+		}
+	})
+	g := cl.nodes[0]
+	session, armed := join(t, g, "session", durable(1000)), join(t, g, "armed", will(protocol.Will{Topic: "will"}))
+	plain, other := join(t, g, "plain"), join(t, g, "other")
+	session.subscribe(0, "a")
+	plain.subscribe(0, "a")
+	time.Sleep(12 * time.Second) // somewhere between two renewals
+	away := time.Now()
+	cl.stores[0].away()
+	if !bus {
+		ill.set(errors.New("deaf"))
+	}
+	if !bus {
+		for until := away.Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatal("nobody was sent away before the lease ended")
+			}
+			if len(session.packets) > 0 && len(armed.packets) > 0 {
+				break
+			}
+		}
+		session.endsAt(0, 0, "DISCONNECT 0x89", "closed")
+		armed.endsAt(0, 0, "DISCONNECT 0x89", "closed")
+		if d := time.Since(away); d < 5*time.Second {
+			t.Errorf("sent away after %v already", d)
+		}
+		other.send(publish("a", "x", 0, 0))
+		plain.quietBut("PUBLISH a=x")
+		return
+	}
+	for range 40 { // with the lease long over
+		time.Sleep(time.Second)
+		other.send(publish("a", "x", 0, 0))
+		session.quietBut("PUBLISH a=x")
+		plain.quietBut("PUBLISH a=x")
+		armed.quiet()
+	}
+	// The other gateway may have reaped this one; then the client's return is no
+	// takeover, and nobody tells.
+	other.send(publish("a", "unstored", 1, 1))
+	other.endsAt(5*time.Second, 2*holdPause, "DISCONNECT 0x89", "closed")
+}
+
+// TestRefusedInTime: while the store does not answer, CONNECT and SUBSCRIBE are
+// refused soon, however many filters there are.
+func TestRefusedInTime(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		cl := newCluster(t, 1)
+		g := cl.nodes[0]
+		c := join(t, g, "c", durable(1000))
+		same := join(t, g, "same", durable(1000))
+		cl.stores[0].fault(func(call string) error {
+			time.Sleep(g.opt.Timing.Store)
+			return unavailable(call)
+		})
+		start := time.Now()
+		c.send(subscribePacket(1, 1, "a", "b", "c", "d"))
+		c.expect("SUBACK #1 0x80 0x80 0x80 0x80")
+		if d := time.Since(start); d > 2500*time.Millisecond {
+			t.Errorf("SUBACK after %v", d)
+		}
+		for _, tt := range []struct {
+			packet *protocol.Connect
+			want   string
+		}{
+			{connectPacket("new"), "CONNACK 0x88"},
+			{connectPacket("three", v311), "CONNACK 0x03"},
+			{connectPacket("same", durable(1000)), "CONNACK 0x88"},
+		} {
+			start := time.Now()
+			dial(t, g, tt.packet).expect(tt.want, "closed")
+			if d := time.Since(start); d > 2500*time.Millisecond {
+				t.Errorf("%s after %v", tt.want, d)
+			}
+		}
+		cl.stores[0].mend()
+		same.ping()
+		c.subscribe(1, "a")
+	})
+}
