@@ -21,20 +21,22 @@ import (
 // above mu; those below are for whoever holds mu. No two connections are
 // locked at once, and neither the store nor the bus is called under a lock.
 type conn struct {
-	g        *Gateway
-	serial   uint64 // tells connections apart, in the order of accepting
-	nc       net.Conn
-	raw      syscall.RawConn // nil where there is no non-blocking access
-	client   Client          // complete and constant once connected
-	came     *arrival        // nil once connected
-	visitor  *visitor        // nil where addresses have no limits
-	pace     *pace           // nil where clients have no rates
-	lease    backend.Lease
-	open     bool // a session was opened under lease
-	counted  bool // as connected, and observers were told
-	durable  bool // the session has an inbox
-	v5       bool
-	problems bool // the client wants reason strings [MQTT-3.1.2-29]
+	g       *Gateway
+	serial  uint64 // tells connections apart, in the order of accepting
+	nc      net.Conn
+	raw     syscall.RawConn // nil where there is no non-blocking access
+	client  Client          // complete and constant once connected
+	came    *arrival        // nil once connected
+	visitor *visitor        // nil where addresses have no limits
+	pace    *pace           // nil where clients have no rates
+	lease   backend.Lease
+	// stoodStill is how often the gateway had when the lease was asked about.
+	stoodStill uint32
+	open       bool // a session was opened under lease
+	counted    bool // as connected, and observers were told
+	durable    bool // the session has an inbox
+	v5         bool
+	problems   bool // the client wants reason strings [MQTT-3.1.2-29]
 
 	in session.Inbound
 	// inflight is what the gateway's figures have of in.

@@ -49,6 +49,7 @@ type Gateway struct {
 	routed       routed
 	fights       fights
 	peers        peers
+	standstill   standstill
 	doubts       doubts
 	reviewed     time.Duration // when the last review began; its goroutine's own
 	renewNow     chan struct{} // the lease is to be renewed before its time
@@ -154,6 +155,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	g.background.Go(func() { g.publishSys(life) })        // until cancel
 	g.background.Go(func() { g.beat(life) })              // until cancel
 	g.background.Go(func() { g.keepReviewing(life) })     // until cancel
+	g.background.Go(func() { g.keepBeat(life) })          // until cancel
 	g.background.Go(func() { g.watchCertificates(life) }) // until cancel
 	for _, l := range g.listeners {
 		g.background.Go(func() { l.serve(life) }) // until the listener is closed

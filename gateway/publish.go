@@ -27,6 +27,11 @@ func (b *batch) send(ctx context.Context) error {
 	if len(b.touched) > 0 && (len(b.msgs) > 0 || len(b.retain) > 0) {
 		b.flush()
 	}
+	if b.c != nil && (len(b.msgs) > 0 || len(b.retain) > 0) {
+		if err := b.c.reassure(ctx); err != nil {
+			return err
+		}
+	}
 	if len(b.retain) > 0 {
 		if err := b.storeRetained(ctx); err != nil {
 			return err
