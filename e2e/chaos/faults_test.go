@@ -192,6 +192,11 @@ func (b *breaker) swallow() {
 	}
 	b.c.Redis.Do(b.t, "SCRIPT FLUSH")
 	b.wait(4 * time.Second)
+	for _, p := range b.c.ToRedis {
+		p.Heal()
+		p.Cut() // those whose answers are lost
+	}
+	b.note("redis answers again")
 }
 
 func (b *breaker) slowRedis() {

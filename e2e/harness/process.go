@@ -272,6 +272,27 @@ func (g *Gateway) Signal(t testing.TB, s os.Signal) {
 	}
 }
 
+// Pause stops the gateway with SIGSTOP, and waits until all of it stands still.
+func (g *Gateway) Pause(t testing.TB) {
+	t.Helper()
+	g.Signal(t, syscall.SIGSTOP)
+	for _, g := range g.each() {
+		deadline := time.Now().Add(startLimit)
+		for !stopped(g.process.cmd.Process.Pid) {
+			if time.Now().After(deadline) {
+				t.Fatal("harness: the gateway does not stop")
+			}
+			time.Sleep(time.Millisecond) // a poll: nothing announces it
+		}
+	}
+}
+
+// Resume lets a paused gateway go on.
+func (g *Gateway) Resume(t testing.TB) {
+	t.Helper()
+	g.Signal(t, syscall.SIGCONT)
+}
+
 // Exited is closed when the gateway has ended.
 func (g *Gateway) Exited(t testing.TB) <-chan struct{} {
 	t.Helper()

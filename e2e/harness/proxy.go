@@ -88,8 +88,10 @@ func (p *Proxy) Refuse() {
 // other.
 func (p *Proxy) Delay(d time.Duration) { p.set(func() { p.delay = d }) }
 
-// Heal ends Hold, Refuse and Delay.
-func (p *Proxy) Heal() { p.set(func() { p.held, p.refuse, p.delay = [2]bool{}, false, 0 }) }
+// Heal ends Hold, Refuse and Delay, and what Swallow and Lose still wait for.
+func (p *Proxy) Heal() {
+	p.set(func() { p.held, p.refuse, p.delay, p.traps = [2]bool{}, false, 0, nil })
+}
 
 // Cut closes all connections.
 func (p *Proxy) Cut() {

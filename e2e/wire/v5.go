@@ -1,6 +1,10 @@
 package wire
 
-import "slices"
+import (
+	"errors"
+	"slices"
+	"time"
+)
 
 // Bits of the subscription options byte of MQTT 5 (§3.8.3.1), beside the QoS.
 // Without either of the last two, retained messages are sent at every
@@ -84,4 +88,35 @@ func (c *Client) ExpectRefused(codes ...byte) Connack {
 	}
 	c.ExpectClosed() // [MQTT-3.2.2-7]
 	return ack
+}
+
+// Poll waits for a packet for that long, and returns it without taking it; nil
+// if none came.
+func (c *Client) Poll(limit time.Duration) Packet {
+	c.t.Helper()
+	if len(c.early) == 0 {
+		p, err := c.read(limit)
+		if t := (*timeout)(nil); errors.As(err, &t) {
+			return nil
+		} else if err != nil {
+			c.t.Fatalf("wire: %s: read: %v", c.name, err)
+		}
+		c.early = append(c.early, p)
+	}
+	return c.early[0]
+}
+
+// AwaitClosed reads until the server closes the connection, and returns what
+// came before.
+func (c *Client) AwaitClosed() []Packet {
+	c.t.Helper()
+	got := c.early
+	c.early = nil
+	for {
+		p, closed := c.NextOrClosed()
+		if closed {
+			return got
+		}
+		got = append(got, p)
+	}
 }
