@@ -33,8 +33,10 @@ func (g *Gateway) arrived(nc net.Conn, listener string) *arrival {
 
 // admit registers a connection that was just accepted, or closes it.
 func (g *Gateway) admit(a *arrival) bool {
-	// An address that is a proxy's is none: that comes with the request.
-	if !trusted(g.opt.TrustedProxies, addressOf(a.remote)) {
+	// An address that is a proxy's is none: that comes with the request, or
+	// with the PROXY header.
+	from := addressOf(a.remote)
+	if !trusted(g.opt.TrustedProxies, from) && !trusted(g.opt.ProxyProtocolFrom, from) {
 		if why, ok := g.admission.enter(a); !ok {
 			g.turnAway(a, why, nil)
 			return false

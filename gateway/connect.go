@@ -124,6 +124,9 @@ func (c *conn) readConnect() (*protocol.Connect, bool) {
 		c.g.stats.packetsReceived[protocol.CONNECT].Add(1)
 		c.g.observePacket(EventPacketReceived, c, protocol.CONNECT)
 	}
+	if fault != nil && len(c.held) >= proxyShortest && beginsProxyHeader(c.held) {
+		fault = &protocol.Error{Code: protocol.ProtocolError, Detail: "PROXY header from an address that is not trusted to send one"}
+	}
 	var pe *protocol.Error
 	switch {
 	case fault == nil && got:

@@ -25,6 +25,9 @@ const (
 	RefusedFlapping
 	// RefusedTLS: a TLS handshake that failed, or did not end in time.
 	RefusedTLS
+	// RefusedProxy: no PROXY header, or a wrong one, from an address that has
+	// to send it; closed.
+	RefusedProxy
 	// RefusedTimeout: a connection that did not get to CONNECT in time.
 	RefusedTimeout
 	// RefusedConnectSize: a CONNECT above its limit; closed.
@@ -50,6 +53,7 @@ var refusalNames = [refusals]string{
 	RefusedConnectRate:        "connect_rate",
 	RefusedFlapping:           "flapping",
 	RefusedTLS:                "tls_handshake",
+	RefusedProxy:              "proxy_header",
 	RefusedTimeout:            "connect_timeout",
 	RefusedConnectSize:        "connect_size",
 	RefusedPacketSize:         "packet_size",

@@ -109,6 +109,9 @@ func (l *listener) serve(ctx context.Context) {
 
 // welcome takes a connection through what comes before MQTT, and up to CONNACK.
 func (l *listener) welcome(ctx context.Context, a *arrival) {
+	if trusted(l.g.opt.ProxyProtocolFrom, addressOf(a.remote)) && !l.g.introduce(a) {
+		return
+	}
 	if l.secure != nil {
 		if err := l.g.secure(l.secure, a); err != nil {
 			l.g.turnAway(a, RefusedTLS, err)

@@ -47,6 +47,13 @@ type Options struct {
 	// WebSocket requests, are believed. Default: none.
 	TrustedProxies []netip.Prefix
 
+	// ProxyProtocolFrom are the networks of balancers that begin each
+	// connection to a listener on TCP with a header of the PROXY protocol,
+	// version 1 or 2, which tells the address of their client. From there it
+	// must come, within 5 s, before TLS; from anywhere else none is taken.
+	// Default: none.
+	ProxyProtocolFrom []netip.Prefix
+
 	Limits Limits
 	Timing Timing
 

@@ -44,6 +44,7 @@ type config struct {
 	WSPath     list     `env:"MQTT_WS_PATH" envDefault:"/mqtt" allowed:"paths, *" doc:"Paths of the WebSocket; * is any."`
 	WSOrigins  list     `env:"MQTT_WS_ORIGINS" envDefault:"*" allowed:"origins, hosts, *" doc:"Origins whose pages may connect, as https://app.example.com, or as host for any scheme; a * stands for any part of a name."`
 
+	ProxyFrom      networks `env:"MQTT_PROXY_PROTOCOL_FROM" option:"ProxyProtocolFrom" allowed:"networks as 10.0.0.0/8, addresses" doc:"Balancers that begin every connection with a PROXY header (version 1 or 2), before TLS, which tells the address of the client; one that does not is cut off. Anybody else's header is not taken. Empty: none."`
 	TrustedProxies networks `env:"MQTT_TRUSTED_PROXIES" option:"TrustedProxies" allowed:"networks as 10.0.0.0/8, addresses" doc:"Proxies whose X-Forwarded-For headers, in WebSocket requests, are believed. Empty: none."`
 
 	TLSCertFile      string        `env:"TLS_CERT_FILE" option:"TLS.CertFile" allowed:"path" doc:"Certificate of the TLS listeners with its chain, as PEM. Changed files are noticed, and read at once on SIGHUP; as long as they are of no use, the old ones stay in force."`
@@ -187,6 +188,7 @@ func (c *config) options() gateway.Options {
 		DollarPublish:       c.DollarPublish,
 		Listeners:           c.listeners(),
 		TrustedProxies:      c.TrustedProxies,
+		ProxyProtocolFrom:   c.ProxyFrom,
 		Limits: gateway.Limits{
 			Connections:        c.MaxConnections,
 			Handshakes:         c.TLSHandshakes,

@@ -39,7 +39,7 @@ var arrows = map[string][]string{
 	"backend/redis":         {"backend", "backend/index", "backend/topictree", "github.com/redis/go-redis/v9"},
 	"backend/backendtest":   {"backend"},
 	"gateway/session":       {"backend", "protocol"},
-	"gateway":               {"backend", "backend/topictree", "gateway/session", "protocol", "nhooyr.io/websocket", "golang.org/x/time"},
+	"gateway":               {"backend", "backend/topictree", "gateway/session", "protocol", "nhooyr.io/websocket", "github.com/pires/go-proxyproto", "golang.org/x/time"},
 	"gateway/admin":         {"gateway", "protocol", "github.com/prometheus/client_golang"},
 	"gateway/auth":          {"backend", "gateway", "gateway/auth/acl", "gateway/auth/callback", "gateway/auth/password", "gateway/auth/token", "protocol"},
 	"gateway/auth/acl":      {"gateway", "protocol"},
