@@ -52,6 +52,10 @@ soak: clients ## the fault tests of a cluster in their long form
 chaos: clients ## break a cluster at random (SEED) for MINUTES, and check that nothing is lost
 	cd e2e && CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) $(GO) test -count=1 -timeout 0 -v -run TestChaos ./chaos
 
+.PHONY: compose-test
+compose-test: clients ## docker-compose.yml in a Docker engine of its own, three gateways, one killed (root on Linux)
+	e2e/compose/run
+
 .PHONY: clients
 clients: ## install the clients and servers that the tests need (Debian, as root)
 	@if [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ]; then e2e/install.sh; \
