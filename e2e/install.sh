@@ -1,9 +1,9 @@
 #!/bin/sh
 # install.sh [PACKAGE...] installs what the tests use: the Mosquitto commands,
-# Paho for Python, Chromium, Node and the NATS and Redis servers from Debian,
-# MQTT.js from npm; and each PACKAGE of Debian that has no command of its name
-# here. Says nothing and takes a moment where all is there. Without apt-get or
-# root it names what is missing.
+# OpenSSL, Paho for Python, Chromium, Node and the NATS and Redis servers from
+# Debian, MQTT.js from npm; and each PACKAGE of Debian that has no command of its
+# name here. Says nothing and takes a moment where all is there. Without apt-get
+# or root it names what is missing.
 set -eu
 cd "$(dirname "$0")"
 
@@ -17,6 +17,7 @@ done
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || need chromium
 command -v node >/dev/null || need nodejs
 command -v npm >/dev/null || need npm
+command -v openssl >/dev/null || need openssl
 command -v nats-server >/dev/null || need nats-server
 command -v redis-server >/dev/null || need redis-server
 

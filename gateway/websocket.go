@@ -63,9 +63,10 @@ func webSocketServer(paths, origins []string, connect time.Duration, log *slog.L
 }
 
 // webSocketHandler upgrades requests to paths ("*": any) and hands each
-// connection to serve, which must return at once. It refuses other paths (404), browsers that come from a page of
-// another origin than those given (403), and clients that offer subprotocols
-// of which none is MQTT's (400); a client that offers none at all is taken.
+// connection to serve, which must return at once. It refuses other paths (404),
+// browsers that come from a page of another origin than those given (403), and
+// clients that offer subprotocols of which none is MQTT's (400); a client that
+// offers none at all is taken.
 //
 // An origin is "https://app.example.com", or the host alone for any scheme; a
 // '*' in it stands for anything but a slash. None, or "*", lets every page in.
