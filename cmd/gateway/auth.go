@@ -70,6 +70,8 @@ type authentication struct {
 	log    *slog.Logger
 	hasher *auth.Hasher
 	chain  *auth.Chain // nil: everybody is let in
+	// directories are those whose users may use SCRAM, in the order of the chain.
+	directories []auth.NamedDirectory
 	// enhanced are the authentication methods of MQTT 5, by name.
 	enhanced map[string]gateway.EnhancedAuthenticator
 	// permissions are nil if everybody may do everything.
@@ -101,6 +103,9 @@ func (c *config) openAuth(log *slog.Logger) (*authentication, []error) {
 			a.chain = &auth.Chain{Anonymous: c.Anonymous == "true"}
 		}
 		a.chain.Links = append(a.chain.Links, auth.Link{Name: s.name, Authenticator: source})
+	}
+	if len(a.directories) > 0 {
+		a.offer(auth.MethodSCRAM, auth.NewSCRAM(a.directories...))
 	}
 	return a, append(errs, c.openPermissions(a)...)
 }
@@ -164,6 +169,7 @@ func openPasswordFile(c *config, a *authentication) (gateway.Authenticator, erro
 		return nil, opened("AUTH_PASSWORD_FILE", c.PasswordFile, err)
 	}
 	a.reloads = append(a.reloads, func(_ context.Context, force bool) bool { return f.Reload(force) })
+	a.directories = append(a.directories, auth.NamedDirectory{Name: "file", Directory: f})
 	return auth.NewPasswords("file", f, a.hasher), nil
 }
 

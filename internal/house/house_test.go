@@ -41,7 +41,7 @@ var arrows = map[string][]string{
 	"gateway/session":       {"backend", "protocol"},
 	"gateway":               {"backend", "backend/topictree", "gateway/session", "protocol", "nhooyr.io/websocket", "github.com/pires/go-proxyproto", "golang.org/x/time"},
 	"gateway/admin":         {"gateway", "protocol", "github.com/prometheus/client_golang"},
-	"gateway/auth":          {"backend", "gateway", "gateway/auth/acl", "gateway/auth/callback", "gateway/auth/password", "gateway/auth/token", "protocol"},
+	"gateway/auth":          {"backend", "gateway", "gateway/auth/acl", "gateway/auth/callback", "github.com/xdg-go/scram", "gateway/auth/password", "gateway/auth/token", "protocol"},
 	"gateway/auth/acl":      {"gateway", "protocol"},
 	"gateway/auth/callback": {},
 	"gateway/auth/token":    {"github.com/MicahParks/jwkset", "github.com/golang-jwt/jwt/v5"},

@@ -20,8 +20,10 @@ const (
 	makePasses     = 2
 	makeBcrypt     = 11
 	makeIterations = 210_000 // PBKDF2 with SHA-512, OWASP
-	makeSCRAM      = 4096    // RFC 7677; the client has to do them too
-	saltSize       = 16
+	// SCRAMIterations is what RFC 7677 asks for; the client has to do them too.
+	SCRAMIterations = 4096
+	// SaltSize is that of new hashes, in bytes.
+	SaltSize = 16
 )
 
 // Schemes are those that [Make] can make, the default first.
@@ -39,7 +41,7 @@ func Make(s Scheme, password []byte) (string, error) {
 		// RFC 5802 prepares others with SASLprep, in which clients differ.
 		return "", fmt.Errorf("%s: allowed are passwords of printable ASCII characters", s)
 	}
-	salt := make([]byte, saltSize)
+	salt := make([]byte, SaltSize)
 	rand.Read(salt)
 	raw, std := base64.RawStdEncoding.EncodeToString, base64.StdEncoding.EncodeToString
 	switch s {
@@ -53,8 +55,8 @@ func Make(s Scheme, password []byte) (string, error) {
 		key, err := pbkdf2.Key(sha512.New, string(password), salt, makeIterations, 64)
 		return fmt.Sprintf("$7$%d$%s$%s", makeIterations, std(salt), std(key)), err
 	case SCRAM:
-		stored, server, err := scramKeys(password, salt, makeSCRAM)
-		return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", makeSCRAM, std(salt), std(stored), std(server)), err
+		stored, server, err := scramKeys(password, salt, SCRAMIterations)
+		return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", SCRAMIterations, std(salt), std(stored), std(server)), err
 	}
 	return "", fmt.Errorf("no hash %q; allowed are %v", s, Schemes)
 }
