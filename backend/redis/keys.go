@@ -38,6 +38,7 @@ func bucketOf(id string, n int) int {
 func (k keys) nodes() string   { return string(k) + "{nodes}" }
 func (k keys) queues() string  { return string(k) + "{queues}" }
 func (k keys) version() string { return string(k) + "{v}" }
+func (k keys) users() string   { return string(k) + "{users}" }
 
 func (k keys) run(id backend.NodeID) string     { return k.tag("g", string(id)) + "l" }
 func (k keys) clients(id backend.NodeID) string { return k.tag("g", string(id)) + "o" }

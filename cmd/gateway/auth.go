@@ -29,6 +29,7 @@ func userSources() []userSource {
 		{"certificate", "TLS_CLIENT_CERT and TLS_IDENTITY", (*config).hasCertificates, openCertificates},
 		{"jwt", "AUTH_JWT_SECRET, AUTH_JWT_KEY_FILE or AUTH_JWT_JWKS_URL", (*config).hasJWT, openJWT},
 		{"file", "AUTH_PASSWORD_FILE", func(c *config) bool { return c.PasswordFile != "" }, openPasswordFile},
+		{"redis", "AUTH_REDIS_USERS", func(c *config) bool { return c.RedisUsers }, openRedisUsers},
 		{"http", "AUTH_HTTP_USER_URL", func(c *config) bool { return c.HTTPUserURL != "" }, openHTTPUsers},
 	}
 }

@@ -131,8 +131,9 @@ type config struct {
 	HTTPListen address `env:"HTTP_LISTEN" envDefault:"127.0.0.1:18083" allowed:"host:port, off" doc:"Where /healthz, /readyz and /metrics are. Everybody who reaches it may ask."`
 
 	Anonymous         string        `env:"AUTH_ANONYMOUS" envDefault:"loopback" oneof:"true,false,loopback" doc:"Whether clients without credentials are let in; loopback: as long as nothing of AUTH_CHAIN is configured and every MQTT listener is on a loopback address."`
-	AuthChain         list          `env:"AUTH_CHAIN" allowed:"a list of certificate, jwt, file, http" doc:"In which order the sources of users are asked. Empty: in the order of this list, those whose variables are set."`
+	AuthChain         list          `env:"AUTH_CHAIN" allowed:"a list of certificate, jwt, file, redis, http" doc:"In which order the sources of users are asked. Empty: in the order of this list, those whose variables are set."`
 	PasswordFile      string        `env:"AUTH_PASSWORD_FILE" allowed:"path" doc:"File of users and hashed passwords, as gateway passwd, mosquitto_passwd and amqtt make them."`
+	RedisUsers        bool          `env:"AUTH_REDIS_USERS" envDefault:"false" doc:"Whether users are in Redis, at REDIS_URL and under REDIS_KEY_PREFIX, where gateway passwd --redis puts them."`
 	HashConcurrency   int           `env:"AUTH_HASH_CONCURRENCY" envDefault:"0" min:"0" max:"1024" doc:"Passwords that are computed at one time; 0: half as many as there are processors."`
 	PasswordMemory    time.Duration `env:"AUTH_PASSWORD_MEMORY" envDefault:"5m" min:"0s" max:"24h" doc:"How long a password that was right need not be computed again."`
 	ACLFile           string        `env:"AUTH_ACL_FILE" allowed:"path" doc:"Who may publish, subscribe and receive what, as in Mosquitto's acl_file. Empty, and nothing else says: everybody everything."`

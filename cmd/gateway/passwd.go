@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 
@@ -25,6 +26,7 @@ const passwdHelp = `Usage: gateway passwd [flags] FILE USER   set the password o
 The password is asked for, or it is the first line of standard input if that is
 no terminal. A running gateway with AUTH_PASSWORD_FILE=FILE notices the change.
 
+  --redis      users in Redis, at REDIS_URL, instead of FILE (AUTH_REDIS_USERS)
   --create     FILE does not exist yet
   --hash HASH  argon2id (default), bcrypt, pbkdf2 (which Mosquitto reads), or
                scram-sha-256 (for clients of MQTT 5 with enhanced authentication)
@@ -42,9 +44,9 @@ type userTable interface {
 
 // passwdFlags are the command line of passwd.
 type passwdFlags struct {
-	create, remove, list, batch, print bool
-	scheme                             password.Scheme
-	args                               []string
+	create, remove, list, batch, print, redis bool
+	scheme                                    password.Scheme
+	args                                      []string
 }
 
 func passwd(p process) int {
@@ -58,12 +60,30 @@ func passwd(p process) int {
 		return exitUsage
 	case f.print:
 		return p.printHash(f.scheme)
+	case f.redis:
+		return p.editRedis(f)
 	}
 	table, err := openUserFile(f.args[0], f.create)
 	if err != nil {
 		return p.fail(err)
 	}
 	return p.edit(context.Background(), table, f, f.args[1:])
+}
+
+// editRedis edits the users in Redis.
+func (p process) editRedis(f passwdFlags) int {
+	var c config
+	if _, errs := load(p.environ, &c); len(errs) > 0 {
+		return p.fail(errs...)
+	}
+	users, err := c.openUsers()
+	if err != nil {
+		return p.fail(err)
+	}
+	defer users.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // somebody may have to type
+	defer cancel()
+	return p.edit(ctx, &redisUsers{users, map[string]string{}}, f, f.args)
 }
 
 // passwdArguments reads the command line: flags may be anywhere.
@@ -80,6 +100,7 @@ func passwdArguments(args []string) (passwdFlags, error) {
 	flags.BoolVar(&f.list, "list", false, "")
 	flags.BoolVar(&f.batch, "batch", false, "")
 	flags.BoolVar(&f.print, "print", false, "")
+	flags.BoolVar(&f.redis, "redis", false, "")
 	flags.StringVar(&scheme, "hash", scheme, "")
 	flags.StringVar(&scheme, "H", scheme, "")
 	args, err := parseAnywhere(flags, args)
@@ -105,7 +126,12 @@ func passwdArguments(args []string) (passwdFlags, error) {
 	case !f.list && !f.batch:
 		want = 2 // and USER
 	}
+	if f.redis && !f.print {
+		want-- // no FILE
+	}
 	switch {
+	case f.redis && f.create:
+		return f, errors.New("--create is for a file")
 	case len(args) < want:
 		return f, fmt.Errorf("%d arguments, %d needed", len(args), want)
 	case len(args) > want: // it may be a password, and is not repeated
