@@ -112,7 +112,7 @@ func TestF13CutOffFromRedis(t *testing.T) {
 			t.Errorf("the old connection got %T%+v", p, p)
 		}
 	}
-	zero(t, run, 100)
+	zero(t, run, 50)
 }
 
 // F05: kill a gateway with clients that have wills, at once or after a delay;

@@ -59,7 +59,7 @@ func TestF20NATSDies(t *testing.T) {
 		eventually(t, 10*time.Second, fmt.Sprintf("gateway %d tells of a gap", i), func() bool { return gaps(t, g) > before[i] })
 	}
 	time.Sleep(time.Second) // of load
-	r := zero(t, run, 100)
+	r := zero(t, run, 50)
 	if r.MaxLag > within(5*time.Second) {
 		t.Errorf("a message was late by %v, want 5 s", r.MaxLag)
 	}
@@ -69,4 +69,68 @@ func TestF20NATSDies(t *testing.T) {
 		}
 	}
 	ear.Ping() // still connected
+}
+
+// F21: SIGSTOP NATS. It is noticed within 10 s and readiness says so; what was
+// acknowledged reaches sessions all the same; when NATS goes on nothing was
+// lost.
+func TestF21NATSStandsStill(t *testing.T) {
+	t.Parallel()
+	c := harness.StartCluster(t, harness.ClusterOptions{Env: settings()})
+	run := load(t, c)
+	time.Sleep(time.Second) // of load
+	c.NATS.Pause(t)
+	run.Note("nats paused")
+	begin := time.Now()
+	for i, g := range c.Gateways {
+		eventually(t, time.Until(begin.Add(within(10*time.Second))), fmt.Sprintf("gateway %d is not ready", i), func() bool { return g.Readiness() != nil })
+	}
+	t.Logf("noticed after %v", time.Since(begin))
+	time.Sleep(pick[time.Duration](2, 20) * time.Second) // that is the fault
+	c.NATS.Resume(t)
+	run.Note("nats goes on")
+	for _, g := range c.Gateways {
+		g.AwaitReady(t)
+	}
+	time.Sleep(time.Second) // of load
+	zero(t, run, 50)
+}
+
+// F22: one gateway is cut off from NATS, in both directions or in one. Only its
+// readiness is red, messages that others' clients exchange are not late, it
+// heals by itself, and nothing is lost.
+func TestF22CutOffFromNATS(t *testing.T) {
+	t.Parallel()
+	for name, directions := range map[string][]harness.Direction{
+		"both": {harness.ToServer, harness.ToClient}, "hears nothing": {harness.ToClient}, "says nothing": {harness.ToServer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := harness.StartCluster(t, harness.ClusterOptions{Env: settings(), Proxies: true})
+			run := load(t, c)
+			sub := dial(t, c.Gateways[1], durable(wire.V5, "sub"))
+			sub.Subscribe("a", 1)
+			pub := dial(t, c.Gateways[2], durable(wire.V5, "pub"))
+			c.ToNATS[0].Hold(directions...)
+			run.Note("gateway 0 is cut off")
+			eventually(t, within(10*time.Second), "readiness is red", func() bool { return c.Gateways[0].Readiness() != nil })
+			for i, g := range c.Gateways[1:] {
+				if err := g.Readiness(); err != nil {
+					t.Errorf("gateway %d: %v", i+1, err)
+				}
+			}
+			begin := time.Now()
+			pub.Publish("a", 1, "x")
+			if got := sub.Receive(); got.Payload != "x" {
+				t.Errorf("got %+v", got)
+			}
+			if d := time.Since(begin); d > within(time.Second) {
+				t.Errorf("late by %v among gateways that reach NATS", d)
+			}
+			c.ToNATS[0].Heal()
+			run.Note("gateway 0 is back")
+			c.Gateways[0].AwaitReady(t)
+			zero(t, run, 50)
+		})
+	}
 }

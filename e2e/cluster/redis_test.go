@@ -66,7 +66,7 @@ func TestF09RedisDies(t *testing.T) {
 			run.Note("SUBACK came after Redis was back")
 		}
 	}
-	zero(t, run, 100)
+	zero(t, run, 50)
 	for _, s := range run.History().Senders {
 		for n, m := range s.Sent {
 			// What was stored before may still be acknowledged a moment later.
@@ -141,5 +141,106 @@ func TestF18RedisForgets(t *testing.T) {
 			}
 			clients[3].ExpectNothing() // it has not subscribed again
 		})
+	}
+}
+
+// F10: SIGSTOP Redis. A publisher whose message can not be stored is closed
+// after the hold time, MQTT 5 with 0x89; CONNECT is refused; goroutines are
+// bounded; after SIGCONT nothing was lost.
+func TestF10RedisStandsStill(t *testing.T) {
+	t.Parallel()
+	c := harness.StartCluster(t, harness.ClusterOptions{Env: settings("GATEWAY_STORE_HOLD=2s")})
+	sub := dial(t, c.Gateways[1], durable(wire.V5, "sub"))
+	sub.Subscribe("a", 1)
+	pub := dial(t, c.Gateways[0], durable(wire.V5, "pub"))
+	old := dial(t, c.Gateways[0], durable(wire.V311, "old"))
+	run := load(t, c)
+	time.Sleep(time.Second) // of load
+
+	c.Redis.Pause(t)
+	run.Note("redis paused")
+	begin := time.Now()
+	m := wire.Publish{Topic: "a", QoS: 1, ID: 7, Payload: "x"}
+	pub.Send(m)
+	old.Send(m)
+	if d := pub.AwaitDisconnect(0x89); len(d.Props) > 0 && time.Since(begin) < 2*time.Second {
+		t.Errorf("closed after %v", time.Since(begin))
+	}
+	if got := old.AwaitClosed(); len(got) > 0 {
+		t.Errorf("the client of MQTT 3 got %+v", got)
+	}
+	if d := time.Since(begin); d > within(5*time.Second) {
+		t.Errorf("closed after %v", d)
+	}
+	wire.Dial(t, c.Gateways[2].TCP).Refused(durable(wire.V5, "new"), 0x88)
+	for i, g := range c.Gateways {
+		n := 0.0
+		fmt.Sscan(g.Metric(t, "go_goroutines"), &n)
+		if limit := 3.0*30 + 200; n == 0 || n > limit {
+			t.Errorf("gateway %d has %v goroutines, want up to %v", i, n, limit)
+		}
+	}
+	time.Sleep(pick[time.Duration](2, 15) * time.Second) // that is the fault
+	c.Redis.Resume(t)
+	run.Note("redis goes on")
+	for _, g := range c.Gateways {
+		g.AwaitReady(t)
+	}
+	pub = resume(t, c.Gateways[2], durable(wire.V5, "pub"))
+	m.Dup = true
+	pub.Send(m)
+	pub.AwaitAck(wire.PUBACK, m.ID)
+	zero(t, run, 50)
+}
+
+// F16: a Redis that is full takes no message that is to be acknowledged, keeps
+// what it has, and heals by room; one that evicts what it likes is refused with
+// a line that names the setting.
+func TestF16RedisFull(t *testing.T) {
+	t.Parallel()
+	c := harness.StartCluster(t, harness.ClusterOptions{Env: settings("GATEWAY_STORE_HOLD=1s")})
+	sub := dial(t, c.Gateways[0], durable(wire.V5, "sub"))
+	sub.Subscribe("a", 1)
+	sub.Disconnect()
+	pub := dial(t, c.Gateways[1], durable(wire.V5, "pub"))
+	pub.Publish("a", 1, "before")
+	c.Redis.Do(t, "CONFIG SET maxmemory 1")
+	m := wire.Publish{Topic: "a", QoS: 1, ID: 99, Payload: "x"}
+	pub.Send(m)
+	for _, p := range pub.AwaitClosed() {
+		if a, ok := p.(wire.Ack); ok && a.Code < 0x80 {
+			t.Errorf("a full Redis, and the answer is %+v", a)
+		}
+	}
+	c.Redis.Do(t, "CONFIG SET maxmemory 0")
+	for _, g := range c.Gateways {
+		g.AwaitReady(t)
+	}
+	pub = resume(t, c.Gateways[2], durable(wire.V5, "pub"))
+	m.Dup = true
+	pub.Send(m)
+	pub.AwaitAck(wire.PUBACK, m.ID)
+	sub = resume(t, c.Gateways[0], durable(wire.V5, "sub"))
+	for _, want := range []string{"before", "x"} {
+		if got := sub.Receive(); got.Payload != want {
+			t.Errorf("got %+v, want %s", got, want)
+		}
+	}
+
+	c.Redis.Do(t, "CONFIG SET maxmemory-policy allkeys-lru")
+	c.Gateways[0].Kill(t)
+	c.Gateways[0].Launch(t)
+	eventually(t, wire.Timeout, "the log names the setting", func() bool {
+		return strings.Contains(c.Gateways[0].Logs(), "maxmemory-policy")
+	})
+	if err := c.Gateways[0].Readiness(); err == nil {
+		t.Error("the gateway is ready on a Redis that evicts")
+	}
+	c.Redis.Do(t, "CONFIG SET maxmemory-policy noeviction")
+	select {
+	case <-c.Gateways[0].Exited(t):
+		c.Gateways[0].Forgive()
+	default:
+		c.Gateways[0].AwaitReady(t)
 	}
 }
