@@ -426,7 +426,10 @@ func (c *conn) hold(ctx context.Context, call func(context.Context) error) error
 		}
 		c.g.storeFailed(err)
 		c.flush() // what is acknowledged already does not wait too
-		if !unknownOutcome(err) || c.g.now() >= until {
+		c.mu.Lock()
+		over := c.ended // taken over, or shut down: nobody waits for an answer
+		c.mu.Unlock()
+		if over || !unknownOutcome(err) || c.g.now() >= until {
 			return err
 		}
 		if !sleep(ctx, holdPause) {

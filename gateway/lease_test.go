@@ -10,8 +10,7 @@ import (
 )
 
 // TestStoreAwayLong: without the store, but with the bus, connections outlive
-// the gateway's lease, QoS 0 flows, and a client that comes back elsewhere takes
-// its session over at once. Without either, clients with a session or a will are
+// the gateway's lease, and QoS 0 flows. Without either, clients with a session or a will are
 // sent away before the lease ends (15 s), and only they.
 func TestStoreAwayLong(t *testing.T) {
 	t.Parallel()
@@ -66,8 +65,7 @@ func testStoreAwayLong(t *testing.T, bus bool) {
 		plain.quietBut("PUBLISH a=x")
 		armed.quiet()
 	}
-	// The other gateway may have reaped this one; then the client's return is no
-	// takeover, and nobody tells.
+	// What needs the store is not acknowledged meanwhile.
 	other.send(publish("a", "unstored", 1, 1))
 	other.endsAt(5*time.Second, 2*holdPause, "DISCONNECT 0x89", "closed")
 }
