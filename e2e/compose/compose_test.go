@@ -169,7 +169,9 @@ func spread(p *project) {
 // clientAddress: the log has the address of the client, not of the balancer,
 // over both ports, and the balancer's header is understood.
 func clientAddress(p *project) {
-	const own, bridge, balancer = "172.30.83.77", "172.30.83.1", "172.30.83.10"
+	const own, balancer = "172.30.83.77", "172.30.83.10"
+	// From this machine everything comes through the bridge.
+	bridge := p.docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}", p.containers("haproxy")[0])
 	p.docker("run", "--rm", "--network", "sluice_default", "--ip", own, clientImage,
 		"mosquitto_pub", "-h", "haproxy", "-i", "far-away", "-t", "a", "-m", "b", "-q", "1")
 	page := wire.DialWS(p.t, wsURL).Connect(wire.Connect{Clean: true, ClientID: "a-page", KeepAlive: 60})
