@@ -118,10 +118,10 @@ func hostsOf(list, port string) (hosts []string, err error) {
 }
 
 // dial returns a client that connects when it is used.
-func dial(a *address, poolSize int) goredis.UniversalClient {
+func dial(a *address, with *Options) goredis.UniversalClient {
 	o := a.client
 	if o.PoolSize == 0 {
-		o.PoolSize = poolSize
+		o.PoolSize = with.PoolSize
 	}
 	o.ClientName = "sluice"
 	o.Protocol = 2
@@ -131,7 +131,10 @@ func dial(a *address, poolSize int) goredis.UniversalClient {
 	o.DialerRetries = 1
 	o.ContextTimeoutEnabled = true
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, replyTimeout, replyTimeout
-	o.PoolTimeout = replyTimeout
+	if with.patience != 0 {
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = with.patience, with.patience, with.patience
+	}
+	o.PoolTimeout = o.ReadTimeout
 	o.MaxActiveConns = o.PoolSize
 	o.DisableIdentity = true
 	o.IsClusterMode = a.clustered

@@ -81,6 +81,10 @@ type Options struct {
 	// PoolSize is how many connections are used at most, to each server.
 	// Default: 32.
 	PoolSize int
+
+	// patience is for how long one reply is waited for; 0 is replyTimeout.
+	// Tests that are not about it have more, on a machine that is busy.
+	patience time.Duration
 }
 
 // FullPolicy says which message goes when an inbox is full.

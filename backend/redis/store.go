@@ -57,7 +57,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		options:   o,
 		log:       o.Logger,
-		client:    dial(a, o.PoolSize),
+		client:    dial(a, &o),
 		clustered: a.clustered,
 		keys:      keys(o.KeyPrefix),
 		done:      make(chan struct{}),

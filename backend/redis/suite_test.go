@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,12 +55,20 @@ func open(t testing.TB, o Options) peered {
 	return peered{s, o}
 }
 
+// suitePatience is how long the suite waits for one reply, but for its fault
+// cases.
+const suitePatience = 20 * time.Second
+
 func harness(url string) backendtest.StoreHarness {
 	return backendtest.StoreHarness{
 		// Long enough for a busy machine to renew in time.
 		Lease: 500 * time.Millisecond,
 		Open: func(t *testing.T, o backendtest.StoreOptions) backend.Store {
-			return open(t, optionsFor(t, url, o))
+			with := optionsFor(t, url, o)
+			if !strings.Contains(t.Name(), "/faults/") {
+				with.patience = suitePatience
+			}
+			return open(t, with)
 		},
 		Peer: func(t *testing.T, s backend.Store) backend.Store {
 			return open(t, s.(peered).with)

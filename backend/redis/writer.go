@@ -84,7 +84,7 @@ func (w *writer) run() {
 		if jobs == nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 2*replyTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*max(replyTimeout, w.store.options.patience))
 		w.store.append(ctx, jobs)
 		cancel()
 		for _, j := range jobs {
