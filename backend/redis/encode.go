@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,8 +14,11 @@ import (
 
 // Entries in lists have a head that scripts read; see lua/lib_inbox.lua.
 const (
-	entryHead   = 10
-	sharedMark  = 4
+	entryHead  = 10
+	sharedMark = 4
+	// elementWords is room for what an entry has besides texts.
+	elementWords = 64
+
 	stateByte   = 'p'
 	releaseByte = 'r'
 )
@@ -25,6 +29,8 @@ func appendElement(dst []byte, e *backend.Entry) []byte {
 	if e.Share != "" {
 		mark |= sharedMark
 	}
+	m := e.Message
+	dst = slices.Grow(dst, entryHead+elementWords+len(m.Topic)+len(m.Payload)+len(m.Properties)+len(m.Publisher)+len(e.Share))
 	dst = append(dst, stateByte, mark)
 	dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(float64(e.Message.Expires)))
 	return backend.AppendEntry(dst, e)

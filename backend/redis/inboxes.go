@@ -47,7 +47,7 @@ func (s *Store) Advance(ctx context.Context, l backend.Lease, p backend.Progress
 	for _, seq := range p.Done {
 		args = append(args, seq)
 	}
-	_, _, err := s.leased(ctx, l, advanceScript, inboxKeys, args...)
+	_, _, err := s.leasedBy(ctx, s.trims(s.keys.session(l.Client)).run, l, advanceScript, inboxKeys, args...)
 	return s.failed("advance", err)
 }
 

@@ -88,6 +88,14 @@ func readSeat(r reply) (seat, backend.NodeID) {
 // tells which it needs for a seat. It returns the seat that they were taken
 // for.
 func (s *Store) leased(ctx context.Context, l backend.Lease, sc *script, keysFor func(sessionKeys, seat) []string, args ...any) (reply, seat, error) {
+	return s.leasedBy(ctx, s.runOne, l, sc, keysFor, args...)
+}
+
+// runner runs a script.
+type runner func(ctx context.Context, sc *script, keys []string, args ...any) (reply, error)
+
+// leasedBy is leased by another runner than the plain one.
+func (s *Store) leasedBy(ctx context.Context, run runner, l backend.Lease, sc *script, keysFor func(sessionKeys, seat) []string, args ...any) (reply, seat, error) {
 	until, err := s.until(ctx, l.Node)
 	if err != nil {
 		return nil, noSeat, err
@@ -100,7 +108,7 @@ func (s *Store) leased(ctx context.Context, l backend.Lease, sc *script, keysFor
 	all := append([]any{strconv.FormatUint(l.Epoch, 10), string(l.Node), until, nil, nil}, args...)
 	for {
 		all[3], all[4] = at.box, at.inc
-		r, err := s.runOne(ctx, sc, keysFor(k, at), all...)
+		r, err := run(ctx, sc, keysFor(k, at), all...)
 		if err != nil {
 			return nil, at, err
 		}

@@ -24,11 +24,13 @@ type Store struct {
 
 	replica *replica
 	writers []*writer
-	nodes   nodes
-	seats   seats
-	held    retainedTotal
-	health  health
-	cluster string // identity of the data, for ever
+	// trimmers run Advance.
+	trimmers []*together
+	nodes    nodes
+	seats    seats
+	held     retainedTotal
+	health   health
+	cluster  string // identity of the data, for ever
 
 	unfinished unfinished
 	purged     atomic.Int64 // when retained messages were, in nanoseconds of Unix time
@@ -70,6 +72,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	}
 	for range writers {
 		s.writers = append(s.writers, &writer{store: s})
+		s.trimmers = append(s.trimmers, &together{store: s})
 	}
 	if err := s.begin(ctx); err != nil {
 		return nil, errors.Join(err, s.client.Close())
