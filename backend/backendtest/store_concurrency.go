@@ -106,7 +106,12 @@ func orderWhileChanging(t *testing.T, c *cluster) {
 	for _, id := range ids {
 		c.a.member(t, id, sub("order/#", 1))
 	}
-	done := make(chan struct{})
+	// Each batch allows each session some changes, so that no Append has to
+	// run after one that never rests.
+	allowed := make([]chan struct{}, len(ids))
+	for i := range allowed {
+		allowed[i] = make(chan struct{}, 32)
+	}
 	var sending, changing sync.WaitGroup
 	for p := range publishers {
 		sending.Go(func() {
@@ -121,24 +126,27 @@ func orderWhileChanging(t *testing.T, c *cluster) {
 					t.Errorf("Append: %v", err)
 					return
 				}
+				for i := range 32 * len(allowed) {
+					select {
+					case allowed[i%len(allowed)] <- struct{}{}:
+					default:
+					}
+				}
 			}
 		})
 	}
 	for w, id := range ids {
 		changing.Go(func() { // ends when the publishers are done
-			for n := w; ; n++ {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				g := []*gate{c.a, c.b}[n%2]
-				o, err := g.Open(c.ctx, g.request(id))
-				for i := 0; err == nil && i < 4; i++ {
-					_, err = g.Subscribe(c.ctx, o.Lease, []backend.Subscription{sub("other", byte(1+i%2))}, nil)
-				}
-				if err == nil {
-					_, err = g.Unsubscribe(c.ctx, o.Lease, []string{"other"})
+			var o *backend.Opened
+			var g *gate
+			n := w
+			for range allowed[w] {
+				var err error
+				if n++; n%5 == 0 || o == nil {
+					g = []*gate{c.a, c.b}[n%2]
+					o, err = g.Open(c.ctx, g.request(id))
+				} else {
+					_, err = g.Subscribe(c.ctx, o.Lease, []backend.Subscription{sub("other", byte(n%3))}, nil)
 				}
 				if err != nil {
 					t.Errorf("%s: %v", id, err)
@@ -148,7 +156,9 @@ func orderWhileChanging(t *testing.T, c *cluster) {
 		})
 	}
 	sending.Wait()
-	close(done)
+	for _, more := range allowed {
+		close(more)
+	}
 	changing.Wait()
 	for _, id := range ids {
 		var next [publishers]int
