@@ -29,9 +29,16 @@ type gate struct {
 // aWhile is a lease, a delay or an expiry that no case waits for.
 const aWhile = time.Hour
 
+// patientCase is longer than any case takes.
+const patientCase = 5 * time.Minute
+
 func gather(t *testing.T, h StoreHarness, o StoreOptions) *cluster {
 	t.Helper()
-	c := &cluster{h: h, ctx: t.Context()}
+	// A store bounds a call that has no deadline; on a busy machine that may
+	// be too short for cases that call it from everywhere at once.
+	ctx, cancel := context.WithTimeout(t.Context(), patientCase)
+	t.Cleanup(cancel)
+	c := &cluster{h: h, ctx: ctx}
 	first := h.Open(t, o)
 	c.a = c.join(t, first, backend.Node{ID: "gateway-a"}, aWhile)
 	c.b = c.join(t, h.Peer(t, first), backend.Node{ID: "gateway-b"}, aWhile)

@@ -62,7 +62,7 @@ const suitePatience = 20 * time.Second
 func harness(url string) backendtest.StoreHarness {
 	return backendtest.StoreHarness{
 		// Long enough for a busy machine to renew in time.
-		Lease: 500 * time.Millisecond,
+		Lease: 1500 * time.Millisecond,
 		Open: func(t *testing.T, o backendtest.StoreOptions) backend.Store {
 			with := optionsFor(t, url, o)
 			if !strings.Contains(t.Name(), "/faults/") {
