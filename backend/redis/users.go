@@ -27,7 +27,7 @@ func OpenUsers(o Options) (*Users, error) {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
 	k := keys(o.KeyPrefix)
-	return &Users{dial(a, o.PoolSize), k.users(), k.users() + ":n"}, nil
+	return &Users{dial(a, &o), k.users(), k.users() + ":n"}, nil
 }
 
 // User returns the hash of a user's password, or false.
