@@ -62,7 +62,7 @@ func TestNoSecretsInLog(t *testing.T) {
 	}
 	good, bad := sign(secret, "bob"), sign("another-secret-0123456789abcdef01234", "bob")
 	environ := append([]string{
-		"AUTH_PASSWORD_FILE=" + users, "AUTH_JWT_SECRET_FILE=" + secretFile, "LOG_LEVEL=debug",
+		"AUTH_PASSWORD_FILE=" + users, "AUTH_JWT_SECRET_FILE=" + secretFile, "LOG_LEVEL=debug", "AUTH_HTTP_TIMEOUT=10s", "MQTT_CONNECT_TIMEOUT=2m",
 		"AUTH_HTTP_USER_URL=http://127.0.0.1:1/user", "AUTH_HTTP_FORM=get", "AUTH_HTTP_TOKEN=" + bearer,
 	}, loopbackPorts...)
 
@@ -109,7 +109,7 @@ func TestNoSecretsInLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nc.SetReadDeadline(time.Now().Add(30 * time.Second))
+		nc.SetReadDeadline(time.Now().Add(2 * time.Minute))
 		switch answer, err := protocol.NewReader(nc, 0).ReadPacket(protocol.V5); a := answer.(type) {
 		case *protocol.Connack:
 			if a.Code != tt.want {
