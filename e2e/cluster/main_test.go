@@ -8,6 +8,7 @@
 package cluster_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -18,7 +19,10 @@ import (
 	"github.com/sluice-mqtt/sluice/e2e/wire"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "8") // unless -parallel says otherwise: each is a cluster of its own
+	harness.Main(m)
+}
 
 // soaking is whether the long forms run.
 var soaking = os.Getenv("E2E_SOAK") == "1"
