@@ -36,6 +36,11 @@ test: unit e2e cluster ## all tests
 unit: clients ## the tests of the module, with the race detector
 	$(GO) test -race -shuffle=on -count=1 -parallel 16 ./...
 
+.PHONY: redis-newest
+redis-newest: ## the same against the newest Redis and Valkey that Debian has
+	.ci/newest-redis bin/newest
+	for s in redis valkey; do REDIS_SERVER=$(CURDIR)/bin/newest/$$s-server $(GO) test -count=1 -parallel 16 ./backend/redis || exit 1; done
+
 .PHONY: e2e
 e2e: clients ## the built gateway against real clients
 	cd e2e && E2E_RACE=1 $(GO) test -count=1 ./...
