@@ -435,6 +435,7 @@ func (c *conn) hold(ctx context.Context, call func(context.Context) error) error
 		if !sleep(ctx, holdPause) {
 			return err
 		}
+		c.g.stats.storeRetries.Add(1)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-mqtt/sluice/backend"
 	"github.com/sluice-mqtt/sluice/protocol"
 )
 
@@ -40,12 +41,15 @@ type Stats struct {
 	InFlight, Queued, InboundInFlight int64
 	// Store calls that failed, by error, and took how long.
 	StoreErrors uint64
-	Takeovers   uint64
-	Fenced      uint64
-	Wills       uint64
-	Gaps        uint64
-	Panics      uint64
-	LeaseLost   uint64
+	// StoreRetries are calls that were made again because the store had not
+	// answered.
+	StoreRetries uint64
+	Takeovers    uint64
+	Fenced       uint64
+	Wills        uint64
+	Gaps         uint64
+	Panics       uint64
+	LeaseLost    uint64
 	// RetainedCount and RetainedBytes are the store's, read every few
 	// seconds.
 	RetainedCount, RetainedBytes int64
@@ -66,7 +70,7 @@ type counters struct {
 	dropped                                [dropReasons]atomic.Uint64
 	refused                                [refusals]atomic.Uint64
 
-	storeErrors, takeovers, fenced, wills, gaps, panics, leaseLost atomic.Uint64
+	storeErrors, storeRetries, takeovers, fenced, wills, gaps, panics, leaseLost atomic.Uint64
 }
 
 func (c *counters) connected() {
@@ -78,6 +82,27 @@ func (c *counters) connected() {
 			return
 		}
 	}
+}
+
+// What drivers count is told in the terms of package backend.
+type (
+	Measured   = backend.Measured
+	FigureKind = backend.FigureKind
+	Value      = backend.Value
+)
+
+// Gauge is the kind of figures that go up and down.
+const Gauge = backend.Gauge
+
+// Figures returns what store and bus count themselves, as far as they do.
+func (g *Gateway) Figures() []backend.Figure {
+	var all []backend.Figure
+	for _, driver := range []any{g.store, g.bus} {
+		if m, ok := driver.(backend.Measured); ok {
+			all = append(all, m.Figures()...)
+		}
+	}
+	return all
 }
 
 // Stats returns the figures of this gateway.
@@ -103,6 +128,7 @@ func (g *Gateway) Stats() Stats {
 		Queued:               c.queued.Load(),
 		InboundInFlight:      c.inboundInFlight.Load(),
 		StoreErrors:          c.storeErrors.Load(),
+		StoreRetries:         c.storeRetries.Load(),
 		Takeovers:            c.takeovers.Load(),
 		Fenced:               c.fenced.Load(),
 		Wills:                c.wills.Load(),

@@ -45,6 +45,7 @@ type Backend struct {
 	// probe.
 	peerLost   atomic.Bool
 	reconnects atomic.Uint64
+	probes     *backend.Histogram // from sending to the last answer
 }
 
 // Where a Backend is in its life.
@@ -69,7 +70,7 @@ func New(o Options) (*Backend, error) {
 	if _, err := o.client(); err != nil {
 		return nil, err
 	}
-	b := &Backend{opt: o, log: o.Logger, subjects: newSubjects(o.SubjectPrefix)}
+	b := &Backend{probes: backend.NewDurations(), opt: o, log: o.Logger, subjects: newSubjects(o.SubjectPrefix)}
 	b.queue = newQueue(o.QueueMessages, o.QueueBytes)
 	b.out = newOutbox(&b.subjects, clusterID(o.Cluster), rand.Uint64())
 	b.receiver = newReceiver(b)

@@ -11,8 +11,9 @@ import (
 type deliverer struct {
 	queue    *queue
 	foreign  *foreign
-	messages atomic.Uint64 // and notices that were handed on
-	since    int           // of them since the handler was flushed
+	messages atomic.Uint64    // and notices that were handed on
+	since    int              // of them since the handler was flushed
+	gaps     [4]atomic.Uint64 // by gapReasons
 }
 
 // run calls h until the queue is closed.
@@ -31,6 +32,7 @@ func (d *deliverer) next(h backend.Handler) bool {
 	var err error
 	switch {
 	case next.gap != nil:
+		d.gaps[gapReason(next.gap)].Add(1)
 		h.HandleGap(next.gap)
 	case next.notice != nil:
 		h.HandleNotice(*next.notice)

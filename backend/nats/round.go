@@ -91,11 +91,15 @@ func (p *posts) probe(l *link, limit time.Duration, all bool) echoes {
 		return e
 	}
 
+	sent := time.Now()
 	r.wait(l, limit, func() { p.b.out.control(p.subject, kindProbe, number) })
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.rounds, number)
+	if len(r.want) == 0 {
+		p.b.probes.Took(time.Since(sent))
+	}
 	if e.heard = len(r.answers); e.heard == 0 {
 		return e
 	}

@@ -112,10 +112,12 @@ func (s *Store) failed(op string, err error) error {
 	case errors.Is(err, goredis.ErrClosed), s.closed.Load():
 		return errClosed
 	}
-	if c, text := meaning(err); text != "" {
-		if c == full {
-			s.health.refused.Store(true)
-		}
+	c, text := meaning(err)
+	s.figures.failed(c)
+	if c == full {
+		s.health.refused.Store(true)
+	}
+	if text != "" {
 		return fmt.Errorf("redis: %s: %w: %s: %w", op, backend.ErrUnavailable, text, err)
 	}
 	return fmt.Errorf("redis: %s: %w: %w", op, backend.ErrUnavailable, err)

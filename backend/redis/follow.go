@@ -54,7 +54,12 @@ func (r *replica) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.reach(ctx, v)
+	begun := time.Now()
+	if err := r.reach(ctx, v); err != nil {
+		return err
+	}
+	r.store.figures.followed.Store(begun.UnixNano())
+	return nil
 }
 
 // reach makes the index reflect v, which has been read before.
@@ -69,9 +74,11 @@ func (r *replica) reach(ctx context.Context, v version) error {
 			return err
 		}
 	}
-	if r.applied.Load() >= v.n {
+	has := r.applied.Load()
+	if has >= v.n {
 		return nil
 	}
+	r.store.figures.behind.Store(int64(v.n - has))
 	all := make([]int, indexBuckets)
 	for b := range all {
 		all[b] = b
@@ -80,6 +87,7 @@ func (r *replica) reach(ctx context.Context, v version) error {
 		return err
 	}
 	r.applied.Store(max(r.applied.Load(), v.n))
+	r.store.figures.behind.Store(0)
 	return nil
 }
 
@@ -168,6 +176,7 @@ const loadPage = 500
 // log behind the place that is noted first.
 func (r *replica) loadBucket(ctx context.Context, b int) error {
 	s := r.store
+	s.figures.reloads.Add(1)
 	n, err := s.client.Get(ctx, s.keys.changes(b)).Uint64()
 	if err != nil && !errors.Is(err, goredis.Nil) {
 		return err

@@ -29,8 +29,13 @@ func newScript(name string, libraries ...string) *script {
 		b.Write(text)
 	}
 	sum := sha1.Sum([]byte(b.String()))
-	return &script{b.String(), hex.EncodeToString(sum[:])}
+	s := &script{b.String(), hex.EncodeToString(sum[:])}
+	scriptNames[s.source], scriptNames[s.sha] = name, name
+	return s
 }
+
+// scriptNames finds the name of a script by its source or its sum, for figures.
+var scriptNames = make(map[string]string)
 
 func sessionScript(name string) *script {
 	return newScript(name, "lib_clock", "lib_inbox", "lib_session")

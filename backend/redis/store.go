@@ -30,6 +30,7 @@ type Store struct {
 	seats    seats
 	held     retainedTotal
 	health   health
+	figures  *figures
 	cluster  string // identity of the data, for ever
 
 	unfinished unfinished
@@ -64,6 +65,8 @@ func New(ctx context.Context, o Options) (*Store, error) {
 		keys:      keys(o.KeyPrefix),
 		done:      make(chan struct{}),
 	}
+	s.figures = newFigures()
+	s.client.AddHook(stopwatch{s.figures})
 	s.replica = newReplica(s)
 	s.nodes.byID = make(map[backend.NodeID]*node)
 	writers := 1

@@ -181,6 +181,7 @@ func (s *Store) append(ctx context.Context, jobs []*job) {
 	for first := true; first || len(bundles) > 0; first = false {
 		part := bundles[:min(len(bundles), bundlesAtOnce)]
 		bundles = bundles[len(part):]
+		s.figures.appending(part)
 		v, err := s.transact(ctx, part)
 		for _, j := range jobs {
 			if j.err == nil {

@@ -35,6 +35,7 @@ func registry(g Gateway, version string) *prometheus.Registry {
 			return 1
 		}),
 		collector{g},
+		drivers{g},
 	)
 	return r
 }
@@ -180,6 +181,8 @@ var figures = []figure{
 
 	counter("store_errors_total", "Calls of the store that failed.",
 		func(s *gateway.Stats) uint64 { return s.StoreErrors }),
+	counter("store_retries_total", "Calls made again because the store had not answered.",
+		func(s *gateway.Stats) uint64 { return s.StoreRetries }),
 	counter("bus_gaps_total", "Times that the bus may have lost messages for this gateway.",
 		func(s *gateway.Stats) uint64 { return s.Gaps }),
 	counter("leases_lost_total", "Times that this gateway's lease in the store ran out.",
