@@ -6,6 +6,7 @@ GO       ?= go
 FUZZTIME ?= 60s
 BENCH    ?= .
 COUNT    ?= 6
+SCALE    ?= 1000000
 # The source of the load generator that make bench measures with.
 MQTTLOAD ?= ../shared/mqttload
 SEED     ?= 1
@@ -40,6 +41,10 @@ unit: clients ## the tests of the module, with the race detector
 redis-newest: ## the same against the newest Redis and Valkey that Debian has
 	.ci/newest-redis bin/newest
 	for s in redis valkey; do REDIS_SERVER=$(CURDIR)/bin/newest/$$s-server $(GO) test -count=1 -parallel 16 ./backend/redis || exit 1; done
+
+.PHONY: scale
+scale: ## SCALE (a million) subscriptions and retained topics in Redis: what they cost
+	SCALE=$(SCALE) $(GO) test -count=1 -v -timeout 30m -run 'TestMany(Subscriptions|Retained)$$' ./backend/redis
 
 .PHONY: e2e
 e2e: clients ## the built gateway against real clients

@@ -57,13 +57,13 @@ func (f *finding) addError(err error) {
 // examine looks whether the service can keep what it is given.
 func (s *Store) examine(ctx context.Context) *finding {
 	f := &finding{roomy: true}
-	cluster, ok := s.client.(*goredis.ClusterClient)
+	cluster, ok := s.probe.(*goredis.ClusterClient)
 	if !ok {
 		// Refused wherever a write would be, and changes nothing.
-		s.examineServer(ctx, s.client, f, s.keys.version()+":none")
+		s.examineServer(ctx, s.probe, f, s.keys.version()+":none")
 		return f
 	}
-	err := s.client.HMGet(ctx, s.keys.version(), versionData).Err()
+	err := s.probe.HMGet(ctx, s.keys.version(), versionData).Err()
 	if err == nil {
 		results := make(chan *finding, maxMasters)
 		err = cluster.ForEachMaster(ctx, func(ctx context.Context, c *goredis.Client) error {

@@ -117,6 +117,17 @@ func hostsOf(list, port string) (hosts []string, err error) {
 	return hosts, nil
 }
 
+// probePool: one connection to look with, one for what a client of a cluster asks
+// by itself.
+const probePool = 2
+
+// dialProbe returns a client for one call at a time.
+func dialProbe(a *address, o Options) goredis.UniversalClient {
+	own := *a
+	own.client.PoolSize = probePool
+	return dial(&own, &o)
+}
+
 // dial returns a client that connects when it is used.
 func dial(a *address, with *Options) goredis.UniversalClient {
 	o := a.client

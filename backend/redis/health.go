@@ -11,6 +11,9 @@ import (
 // one that was not answered within replyTimeout, an outage shows within 2.5 s.
 const healthInterval = 500 * time.Millisecond
 
+// startTries is how often a service that does not answer is looked at first.
+const startTries = 3
+
 // health is how the service was when it was looked at last.
 type health struct {
 	trouble atomic.Pointer[trouble] // nil: fit for use
@@ -41,6 +44,9 @@ func (s *Store) begin(ctx context.Context) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	f := s.examine(ctx)
+	for try := 1; f.trouble != nil && f.trouble.condition == unreachable && try < startTries && ctx.Err() == nil; try++ {
+		f = s.examine(ctx) // once may be a moment on a busy machine
+	}
 	if t := f.trouble; t != nil && t.condition != evicts {
 		return s.failed("start", t.err)
 	}

@@ -45,7 +45,7 @@ func (s *Store) identify(ctx context.Context) *trouble {
 			return &trouble{unreachable, s.failed("start", err)}
 		case last.Before(now):
 			// Nobody is left who would not hear this one.
-			if err := s.client.HSet(ctx, s.keys.version(), ownerBus, s.options.Bus).Err(); err != nil {
+			if err := s.probe.HSet(ctx, s.keys.version(), ownerBus, s.options.Bus).Err(); err != nil {
 				return &trouble{unreachable, s.failed("start", err)}
 			}
 			return nil
@@ -89,7 +89,7 @@ type owner struct{ layout, cluster, bus string }
 func (s *Store) readOwner(ctx context.Context, name string) (owner, error) {
 	key := s.keys.version()
 	for {
-		values, err := s.client.HMGet(ctx, key, ownerLayout, ownerCluster, ownerBus).Result()
+		values, err := s.probe.HMGet(ctx, key, ownerLayout, ownerCluster, ownerBus).Result()
 		if err != nil {
 			return owner{}, err
 		}
@@ -98,7 +98,7 @@ func (s *Store) readOwner(ctx context.Context, name string) (owner, error) {
 		if o.layout != "" && o.cluster != "" && (o.bus != "" || s.options.Bus == "") {
 			return o, nil
 		}
-		p := s.client.Pipeline()
+		p := s.probe.Pipeline()
 		p.HSetNX(ctx, key, ownerLayout, layout)
 		p.HSetNX(ctx, key, ownerCluster, name)
 		if s.options.Bus != "" {
@@ -126,7 +126,7 @@ func (s *Store) foreign(o owner) *trouble {
 // lastLease returns when the last lease of a gateway ends, the zero time if
 // there is none, and the time now, both by the service's clock.
 func (s *Store) lastLease(ctx context.Context) (ends, now time.Time, err error) {
-	p := s.client.Pipeline()
+	p := s.probe.Pipeline()
 	clock := p.Time(ctx)
 	last := p.ZRangeArgsWithScores(ctx, goredis.ZRangeArgs{Key: s.keys.nodes(), Start: 0, Stop: 0, Rev: true})
 	if _, err := p.Exec(ctx); err != nil {

@@ -16,9 +16,12 @@ import (
 
 // Store is a [backend.Store] in Redis. A gateway has one of its own.
 type Store struct {
-	options   Options
-	log       *slog.Logger
-	client    goredis.UniversalClient
+	options Options
+	log     *slog.Logger
+	client  goredis.UniversalClient
+	// probe is for looking at the servers: that all connections of client are
+	// busy says nothing about them.
+	probe     goredis.UniversalClient
 	clustered bool
 	keys      keys
 
@@ -61,6 +64,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 		options:   o,
 		log:       o.Logger,
 		client:    dial(a, &o),
+		probe:     dialProbe(a, o),
 		clustered: a.clustered,
 		keys:      keys(o.KeyPrefix),
 		done:      make(chan struct{}),
@@ -78,7 +82,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 		s.trimmers = append(s.trimmers, &together{store: s})
 	}
 	if err := s.begin(ctx); err != nil {
-		return nil, errors.Join(err, s.client.Close())
+		return nil, errors.Join(err, s.client.Close(), s.probe.Close())
 	}
 	s.tailer.Go(s.tail)  // ends with Close
 	s.tailer.Go(s.watch) // ends with Close
@@ -93,7 +97,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	close(s.done)
-	err := s.client.Close()
+	err := errors.Join(s.client.Close(), s.probe.Close())
 	s.tailer.Wait()
 	return err
 }
