@@ -172,6 +172,9 @@ func (r *replica) reload(ctx context.Context, v version) error {
 // loadPage is how many sessions are read at once while the index is loaded.
 const loadPage = 500
 
+// pageTries is how often a page is asked for before a load is given up.
+const pageTries = 3
+
 // loadBucket reads all sessions of a bucket. What changes meanwhile is in the
 // log behind the place that is noted first.
 func (r *replica) loadBucket(ctx context.Context, b int) error {
@@ -182,6 +185,7 @@ func (r *replica) loadBucket(ctx context.Context, b int) error {
 		return err
 	}
 	listed := make(map[backend.ClientID]struct{})
+	tries := 0
 	for cursor := uint64(0); ; {
 		// Loading may take long; what counts is each reply.
 		step, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
@@ -196,9 +200,13 @@ func (r *replica) loadBucket(ctx context.Context, b int) error {
 			err = r.readWhole(step, list)
 		}
 		cancel()
+		if tries++; err != nil && ctx.Err() == nil && tries < pageTries {
+			continue // one late reply among thousands is no reason to begin anew
+		}
 		if err = errors.Join(err, context.Cause(ctx)); err != nil {
 			return err
 		}
+		tries = 0
 		if cursor = next; cursor == 0 {
 			break
 		}
