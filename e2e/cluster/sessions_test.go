@@ -43,6 +43,10 @@ func TestF26SubackThenPublish(t *testing.T) {
 	}
 }
 
+// calm is how often one identifier is taken over: those that fight are slowed
+// down.
+const calm = 4
+
 // peer is a connection whose packets come on a channel, for tests in which it
 // is not known which of several is served.
 type peer struct {
@@ -88,12 +92,15 @@ func TestF28ConnectTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	c := harness.StartCluster(t, harness.ClusterOptions{})
 	versions(t, func(t *testing.T, v wire.Version) {
-		id := wire.Unique("c")
-		first := dial(t, c.Gateways[2], durable(v, id))
-		first.Subscribe(id, 2)
-		first.Disconnect()
+		var id string
 		pub := dial(t, c.Gateways[2], wire.Connect{ClientID: wire.Unique("p"), Clean: true})
 		for n := range pick(100, 1000) {
+			if n%calm == 0 {
+				id = wire.Unique("c")
+				first := dial(t, c.Gateways[2], durable(v, id))
+				first.Subscribe(id, 2)
+				first.Disconnect()
+			}
 			both := []*peer{dialPeer(t, c.Gateways[0], durable(v, id)), dialPeer(t, c.Gateways[1], durable(v, id))}
 			loser := firstToEnd(t, v, both...)
 			text := fmt.Sprint(n)
@@ -183,11 +190,15 @@ func (c *peer) take(t *testing.T, v wire.Version, text string) {
 func TestTakeoverTime(t *testing.T) {
 	t.Parallel()
 	c := harness.StartCluster(t, harness.ClusterOptions{})
-	id := wire.Unique("c")
-	old := dialPeer(t, c.Gateways[0], durable(wire.V5, id))
-	<-old.packets
+	var id string
+	var old *peer
 	var connack, end []time.Duration
-	for n := 1; n <= pick(200, 2000); n++ {
+	for n := range pick(200, 2000) {
+		if n%calm == 0 {
+			id = wire.Unique("c")
+			old = dialPeer(t, c.Gateways[2], durable(wire.V5, id))
+			<-old.packets
+		}
 		begin := time.Now()
 		next := dialPeer(t, c.Gateways[n%3], durable(wire.V5, id))
 		if p, ok := (<-next.packets).(wire.Connack); !ok || p.Code != 0 || !p.SessionPresent {
