@@ -19,6 +19,14 @@ type Store interface {
 	io.Closer
 }
 
+// Clock is implemented by a [Store] whose clock is not that of the process. A
+// gateway sets and reads [Message.Expires] by it, so that its own clock may be
+// wrong by any amount, or jump.
+type Clock interface {
+	// Now returns the store's time as far as it is known, at once.
+	Now() time.Time
+}
+
 // Nodes are the leases of gateways.
 type Nodes interface {
 	// Join registers a gateway with a lease of ttl. It comes before every

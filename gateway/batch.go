@@ -183,7 +183,7 @@ func (b *batch) publish(ctx context.Context, h protocol.Header, frame, body []by
 		return b.deny(u, code, why)
 	}
 	if expiry, has := g.messageExpiry(p.MessageExpiry, p.HasMessageExpiry); has {
-		u.msg.Expires = time.Now().Add(time.Duration(expiry) * time.Second).UnixMilli()
+		u.msg.Expires = g.storeNow().Add(time.Duration(expiry) * time.Second).UnixMilli()
 	}
 	switch {
 	case p.QoS == 2:

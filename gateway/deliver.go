@@ -151,7 +151,7 @@ func (b *batch) packetOf(m *backend.Message) *protocol.Publish {
 	p := &b.out
 	*p = protocol.Publish{Topic: bytesOf(m.Topic), Payload: m.Payload, Properties: m.Properties}
 	if m.Expires != 0 {
-		p.MessageExpiry, p.HasMessageExpiry = remaining(m), true
+		p.MessageExpiry, p.HasMessageExpiry = remaining(m, b.g.storeNow()), true
 	}
 	return p
 }
@@ -161,12 +161,25 @@ func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)
 
 // remaining is the message expiry interval that is left, in seconds
 // [MQTT-3.3.2-6]: never 0 for a message that has not expired.
-func remaining(m *backend.Message) uint32 {
-	left := m.Expires - time.Now().UnixMilli()
+func remaining(m *backend.Message, now time.Time) uint32 {
+	left := m.Expires - now.UnixMilli()
 	if left <= 0 {
 		return 0
 	}
 	return uint32(min((left+999)/1000, 0xFFFFFFFF))
+}
+
+// storeNow is the time on the store's clock, by which messages expire.
+func (g *Gateway) storeNow() time.Time {
+	if c, ok := g.store.(backend.Clock); ok {
+		return c.Now()
+	}
+	return time.Now()
+}
+
+// expired reports whether a message's time is over.
+func (g *Gateway) expired(m *backend.Message) bool {
+	return m.Expires != 0 && m.Expired(g.storeNow())
 }
 
 // appendRun appends a run to a connection's outbox, whose lock is held. Where
@@ -318,7 +331,7 @@ func (b *batch) sendEntry(c *conn, e *backend.Entry) {
 	}
 	m := e.Message
 	again := c.durable && e.QoS > 0 && c.out.Resent(e.Seq)
-	if !again && m.Expired(time.Now()) {
+	if !again && b.g.expired(m) {
 		c.g.drop(DropExpired, &c.client, m, 1)
 		c.out.Skip(e)
 		return

@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/sluice-mqtt/sluice/backend"
 	"github.com/sluice-mqtt/sluice/protocol"
@@ -122,7 +121,7 @@ func (c *conn) replay(ctx context.Context, b *batch, t task, n int) bool {
 // retainedEntry is a retained message for a subscription, if it is to be
 // delivered.
 func (c *conn) retainedEntry(m *backend.Message, s *backend.Subscription) (backend.Entry, bool) {
-	if s.NoLocal && m.Publisher == c.client.ID || m.Expired(time.Now()) {
+	if s.NoLocal && m.Publisher == c.client.ID || c.g.expired(m) {
 		return backend.Entry{}, false
 	}
 	e := backend.Entry{Message: m, QoS: min(m.QoS, s.QoS), Retain: true} // [MQTT-3.3.1-8]

@@ -113,8 +113,8 @@ func TestHealth(t *testing.T) {
 		},
 		{
 			name:      "replica",
-			begin:     func(t *testing.T, s *server) { s.direct(t).SlaveOf(t.Context(), "127.0.0.1", "1") },
-			end:       func(t *testing.T, s *server) { s.direct(t).SlaveOf(t.Context(), "NO", "ONE") },
+			begin:     func(t *testing.T, s *server) { s.direct(t).ReplicaOf(t.Context(), "127.0.0.1", "1") },
+			end:       func(t *testing.T, s *server) { s.direct(t).ReplicaOf(t.Context(), "NO", "ONE") },
 			condition: isReplica, health: "the server is a replica",
 		},
 		{

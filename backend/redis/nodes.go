@@ -21,7 +21,7 @@ type nodes struct {
 	last atomic.Pointer[node]
 
 	// reapFrom is from when on gateways whose lease has ended may be reaped,
-	// in nanoseconds of Unix time; see [Store.missed].
+	// by the process's monotonic clock; see [Store.answered].
 	reapFrom atomic.Int64
 }
 
@@ -80,6 +80,7 @@ func (s *Store) join(ctx context.Context, n backend.Node, ttl time.Duration) err
 	if err != nil {
 		return err
 	}
+	s.clock.heard(r.int(1))
 	if _, err := s.runOne(ctx, runScript, []string{s.keys.run(n.ID)}, joined.run); err != nil {
 		return err
 	}
@@ -105,6 +106,7 @@ func (s *Store) Renew(ctx context.Context, id backend.NodeID) error {
 		n.missed.Store(true)
 		return s.failed("renew", err)
 	}
+	s.clock.heard(r.int(1))
 	if r.int(0) == 0 {
 		s.forgetNode(n)
 		return errFenced
@@ -119,7 +121,7 @@ func (s *Store) Renew(ctx context.Context, id backend.NodeID) error {
 // back before anybody is reaped.
 func (s *Store) answered(n *node) {
 	if n.missed.Swap(false) {
-		s.nodes.reapFrom.Store(time.Now().Add(n.ttl).UnixNano())
+		s.nodes.reapFrom.Store(int64(time.Since(s.clock.began) + n.ttl))
 	}
 }
 
@@ -230,7 +232,7 @@ func (s *Store) reapDead(ctx context.Context, asks backend.NodeID) (next int64, 
 			if next == 0 || ends+margin < next {
 				next = ends + margin
 			}
-		case time.Now().UnixNano() < s.nodes.reapFrom.Load():
+		case int64(time.Since(s.clock.began)) < s.nodes.reapFrom.Load():
 		default:
 			more, err := s.reap(ctx, id, ends)
 			if err != nil {

@@ -29,7 +29,7 @@ type share struct {
 type replacement int
 
 const (
-	replaceNone replacement = iota
+	_ replacement = iota // nothing
 	// replaceOwn: the one that was made in this call, as long as nobody has
 	// followed it who repeats the message.
 	replaceOwn

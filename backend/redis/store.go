@@ -29,6 +29,7 @@ type Store struct {
 	writers []*writer
 	// trimmers run Advance.
 	trimmers []*together
+	clock    clock
 	nodes    nodes
 	seats    seats
 	held     retainedTotal
@@ -72,6 +73,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	s.figures = newFigures()
 	s.client.AddHook(stopwatch{s.figures})
 	s.replica = newReplica(s)
+	s.clock.began = time.Now()
 	s.nodes.byID = make(map[backend.NodeID]*node)
 	writers := 1
 	if a.clustered {

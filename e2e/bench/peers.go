@@ -18,15 +18,15 @@ type peer struct {
 // everyone lists the peers, the gateway first in each group.
 func everyone() []*peer {
 	return []*peer{
-		{"sluice", alone, "this gateway, GATEWAY_STORE=memory", startSluice},
+		{"sluice", alone, "this gateway, GATEWAY_STORE=memory, MQTT_CONNECT_RATE=0", startSluice},
 		{"mosquitto", alone, "Debian's, no persistence, set_tcp_nodelay true", startMosquitto},
 		{"mochi", alone, "defaults, in memory", startMochi},
 		{"nats", alone, "nats-server's MQTT listener, JetStream in files", startNATS},
 		{"relay", alone, "the generator's own relay on goroutines: frames copied, no broker at all", startRelay},
-		{"sluice-redis", durable, "this gateway, GATEWAY_STORE=redis; Redis with AOF everysec", startSluiceRedis},
+		{"sluice-redis", durable, "this gateway, GATEWAY_STORE=redis, MQTT_CONNECT_RATE=0; Redis with AOF everysec", startSluiceRedis},
 		{"aedes-redis", durable, "aedes-persistence-redis, mqemitter-redis; Redis with AOF everysec", startAedes(1)},
 		{"nats-js", durable, "nats-server's MQTT listener, JetStream in files", startNATS},
-		{"sluice-2", pair, "two gateways, Redis with AOF everysec, NATS", startSluicePair},
+		{"sluice-2", pair, "two gateways, MQTT_CONNECT_RATE=0, Redis with AOF everysec, NATS", startSluicePair},
 		{"aedes-redis-2", pair, "two aedes, one Redis with AOF everysec", startAedes(2)},
 		{"nats-2", pair, "two nats-servers as a cluster, JetStream in files, one replica", startNATSPair},
 	}
@@ -37,7 +37,7 @@ func (k *kit) gateway(r *rig, id string, env ...string) (tcp, ws string, err err
 	if err != nil {
 		return "", "", err
 	}
-	env = append(env, "GATEWAY_ID="+id, "MQTT_TCP_LISTEN="+at(p[0]), "MQTT_WS_LISTEN="+at(p[1]), "HTTP_LISTEN="+at(p[2]), "LOG_LEVEL=warn")
+	env = append(env, "GATEWAY_ID="+id, "MQTT_CONNECT_RATE=0", "MQTT_TCP_LISTEN="+at(p[0]), "MQTT_WS_LISTEN="+at(p[1]), "HTTP_LISTEN="+at(p[2]), "LOG_LEVEL=warn")
 	return at(p[0]), at(p[1]), r.start(false, p, env, k.binaries["sluice"], "serve")
 }
 
