@@ -89,6 +89,11 @@ const (
 	// NoticeKick: an operator asks for the connection of Client to be ended
 	// with reason code Code.
 	NoticeKick
+	// NoticeAsk and NoticeAnswer: a gateway asks another what that alone
+	// knows. The payload of Entry's message is theirs, and nobody is harmed
+	// if either is lost.
+	NoticeAsk
+	NoticeAnswer
 )
 
 // Notice is a message from one gateway to another about one client.

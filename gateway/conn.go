@@ -56,6 +56,8 @@ type conn struct {
 	newExpiry  *uint32       // said with goodbye
 	keepAlive  time.Duration // with the grace; 0 is none
 	seen       atomic.Int64  // when bytes came last, in ns since the start
+	since      time.Duration // when it was connected, since the start
+	traced     atomic.Bool   // its packets are logged
 	goodbye    protocol.ReasonCode
 	hasGoodbye bool
 

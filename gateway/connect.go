@@ -30,7 +30,7 @@ func (c *conn) admit(ctx context.Context) bool {
 		return false
 	}
 	ack := protocol.Connack{}
-	if !c.certify(p) || !c.identify(p, &ack) || !c.mayConnect() {
+	if !c.certify(p) || !c.identify(p, &ack) || c.refuseBanned() || !c.mayConnect() {
 		return false
 	}
 	will, ok := c.checkWill(p)
@@ -38,6 +38,9 @@ func (c *conn) admit(ctx context.Context) bool {
 		return false
 	}
 	if !c.authenticate(ctx, p, &ack) {
+		return false
+	}
+	if string(c.client.ID) != p.ClientID && c.refuseBanned() { // authentication gave it another
 		return false
 	}
 	if p.Will != nil {
@@ -370,7 +373,11 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 		replaced.kick()
 	}
 	c.enroll(subs)
-	c.willless = false
+	c.willless, c.since = false, c.g.now()
+	c.traced.Store(!c.g.tracedUntil(c.client.ID).IsZero())
+	if c.g.banned(&c.client) != nil { // since it was admitted
+		defer c.end(protocol.AdministrativeAction, "banned")
+	}
 	c.flush()
 	c.counted = true
 	if c.durable {

@@ -55,6 +55,8 @@ type Gateway struct {
 	renewNow     chan struct{} // the lease is to be renewed before its time
 	wheel        wheel
 	sys          sysTopics
+	asking       asking
+	bans         bans
 
 	mu        sync.Mutex
 	state     state
@@ -66,6 +68,8 @@ type Gateway struct {
 	background sync.WaitGroup
 	serving    sync.WaitGroup // connections
 	over       chan struct{}  // closed when Shutdown is done
+
+	traces traces // guarded by mu
 
 	// trouble holds the parts that are not ready, by name.
 	trouble sync.Map
@@ -102,6 +106,7 @@ func New(o Options) (*Gateway, error) {
 		renewNow: make(chan struct{}, 1),
 	}
 	g.admission = newAdmission(&g.opt.Limits)
+	g.asking.questions = make(chan question, waitingQuestions)
 	if o.Authenticator == nil {
 		g.opt.Authenticator = allowAll{}
 	}
@@ -136,6 +141,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	if err := g.bus.Subscribe(ctx, peerRoot+"#", backend.ClassQoS0); err != nil {
 		return errors.Join(&ExtensionError{Extension: "Backend", Err: err}, g.bus.Close(), g.store.Leave(ctx, g.opt.ID))
 	}
+	g.refreshBans(ctx) // before anybody is let in
 	for _, l := range g.opt.Listeners {
 		ln, err := listen(g, l)
 		if err != nil {
@@ -157,6 +163,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	g.background.Go(func() { g.keepReviewing(life) })     // until cancel
 	g.background.Go(func() { g.keepBeat(life) })          // until cancel
 	g.background.Go(func() { g.watchCertificates(life) }) // until cancel
+	g.attend(life)                                        // until cancel
 	for _, l := range g.listeners {
 		g.background.Go(func() { l.serve(life) }) // until the listener is closed
 	}
@@ -389,17 +396,6 @@ func (g *Gateway) verify(ctx context.Context, c *Client) (err error) {
 		}
 	}()
 	return v.Verify(ctx, c)
-}
-
-// Disconnect ends the connection of a client of this gateway with the code and
-// reports whether there was one.
-func (g *Gateway) Disconnect(id backend.ClientID, code protocol.ReasonCode, reason string) bool {
-	c := g.clients.get(id)
-	if c == nil {
-		return false
-	}
-	c.end(code, reason)
-	return true
 }
 
 // observe tells the observer of e, if it wants to know. What it does wrong

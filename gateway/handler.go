@@ -72,6 +72,10 @@ func (h *handler) HandleNotice(n backend.Notice) {
 		if c := h.g.clients.get(n.Client); c != nil {
 			c.end(protocol.ReasonCode(n.Code), "administrative action")
 		}
+	case backend.NoticeAsk:
+		h.g.asked(&n)
+	case backend.NoticeAnswer:
+		h.g.answered(&n)
 	}
 }
 

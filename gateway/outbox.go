@@ -141,6 +141,9 @@ func (c *conn) flush() {
 		buf := c.box.buf
 		c.box.buf, c.box.pending = nil, len(buf)
 		c.mu.Unlock()
+		if c.traced.Load() {
+			c.traceFrames("out", buf)
+		}
 		n, err := c.tryWrite(buf)
 		c.g.stats.bytesSent.Add(uint64(n))
 		if err == nil && n < len(buf) {

@@ -86,6 +86,9 @@ func (c *conn) packets(ctx context.Context, batch *batch, b []byte) (used int, e
 		frame := b[used : used+size+h.Length]
 		used += len(frame)
 		count[h.Type]++
+		if c.traced.Load() {
+			c.traceFrames("in", frame)
+		}
 		if c.g.watched&EventPacketReceived != 0 {
 			c.g.observePacket(EventPacketReceived, c, h.Type)
 		}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/sluice-mqtt/sluice/backend"
 	"github.com/sluice-mqtt/sluice/protocol"
@@ -22,6 +23,10 @@ import (
 //  6. The owners of the inboxes are told.
 func (b *batch) send(ctx context.Context) error {
 	b.collect()
+	var begin time.Duration
+	if len(b.msgs) > 0 {
+		begin = b.g.now()
+	}
 	b.deliver(func(u *pub) bool { return u.msg.QoS == 0 })
 	b.forwardLive(ctx)
 	if len(b.touched) > 0 && (len(b.msgs) > 0 || len(b.retain) > 0) {
@@ -50,6 +55,9 @@ func (b *batch) send(ctx context.Context) error {
 	}
 	if err == nil {
 		b.acknowledge()
+		if n := len(b.msgs); n > 0 && b.c != nil {
+			b.g.stats.ackLatency.observe(b.g.now()-begin, n)
+		}
 	}
 	b.tell(ctx) // what is in an inbox is delivered, acknowledged or not
 	return err

@@ -50,6 +50,13 @@ type Stats struct {
 	Gaps         uint64
 	Panics       uint64
 	LeaseLost    uint64
+	// InboxDepth is how many messages wait in the inboxes of the clients
+	// connected here, InboxDepthMax the most of one of them, counted every few
+	// seconds.
+	InboxDepth, InboxDepthMax int64
+	// AckLatency is how long publishes of QoS 1 and 2 waited for PUBACK and
+	// PUBREC, from being read to being answered.
+	AckLatency Histogram
 	// RetainedCount and RetainedBytes are the store's, read every few
 	// seconds.
 	RetainedCount, RetainedBytes int64
@@ -69,6 +76,10 @@ type counters struct {
 	publishBytesReceived, publishBytesSent atomic.Uint64
 	dropped                                [dropReasons]atomic.Uint64
 	refused                                [refusals]atomic.Uint64
+
+	ackLatency histogram
+
+	inboxDepth, inboxDepthMax atomic.Int64
 
 	storeErrors, storeRetries, takeovers, fenced, wills, gaps, panics, leaseLost atomic.Uint64
 }
@@ -135,6 +146,9 @@ func (g *Gateway) Stats() Stats {
 		Gaps:                 c.gaps.Load(),
 		Panics:               c.panics.Load(),
 		LeaseLost:            c.leaseLost.Load(),
+		InboxDepth:           c.inboxDepth.Load(),
+		InboxDepthMax:        c.inboxDepthMax.Load(),
+		AckLatency:           c.ackLatency.read(),
 		RetainedCount:        c.retainedCount.Load(),
 		RetainedBytes:        c.retainedBytes.Load(),
 	}

@@ -128,7 +128,8 @@ type config struct {
 	NATSTLSKey        string `env:"NATS_TLS_KEY_FILE" allowed:"path" doc:"Its private key (PEM)."`
 	NATSTLSInsecure   bool   `env:"NATS_TLS_INSECURE" envDefault:"false" doc:"Whether any certificate of NATS will do. Who is in between can read and change everything then."`
 
-	HTTPListen address `env:"HTTP_LISTEN" envDefault:"127.0.0.1:18083" allowed:"host:port, off" doc:"Where /healthz, /readyz and /metrics are. Everybody who reaches it may ask."`
+	HTTPListen address  `env:"HTTP_LISTEN" envDefault:"127.0.0.1:18083" allowed:"host:port, off" doc:"Where /healthz, /readyz, /metrics and the status page are. Everybody who reaches it may look."`
+	APIToken   apiToken `env:"HTTP_TOKEN" allowed:"16 to 1024 characters" secret:"true" doc:"Opens the API, and the parts of the status page that name clients, to who sends it (Authorization: Bearer …). Empty: there is no API."`
 
 	Anonymous         string        `env:"AUTH_ANONYMOUS" envDefault:"loopback" oneof:"true,false,loopback" doc:"Whether clients without credentials are let in; loopback: as long as nothing of AUTH_CHAIN is configured and every MQTT listener is on a loopback address."`
 	AuthChain         list          `env:"AUTH_CHAIN" allowed:"a list of certificate, jwt, file, redis, http" doc:"In which order the sources of users are asked. Empty: in the order of this list, those whose variables are set."`

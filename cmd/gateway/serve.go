@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/sluice-mqtt/sluice/gateway"
@@ -41,7 +42,11 @@ func serve(p process) int {
 	if len(errs) > 0 {
 		return p.fail(errs...)
 	}
-	probes, err := listenHTTP(c.HTTPListen, admin.NewServer(g, versionText(), log), log)
+	shown := admin.New(admin.Options{
+		Gateway: g, Cluster: g, Version: versionText(), Token: string(c.APIToken), Logger: log,
+		WebSocket: func() string { return c.webSocketURL(g) },
+	})
+	probes, err := listenHTTP(c.HTTPListen, shown.NewServer(), log)
 	if err != nil {
 		return p.fail(&problem{"HTTP_LISTEN", string(c.HTTPListen), err.Error()})
 	}
@@ -69,6 +74,9 @@ func serve(p process) int {
 	defer reloadOnHangup(g)()
 	defer a.watch(g, c.AuthReload)()
 
+	measuring, stop := context.WithCancel(context.Background())
+	defer stop()
+	go shown.Run(measuring) // Ends with stop.
 	if ctx.Err() == nil {
 		s := <-p.signals
 		log.Info("stopping", "signal", s.String())
@@ -118,6 +126,28 @@ func listenHTTP(at address, server *http.Server, log *slog.Logger) (*httpServer,
 		}
 	}()
 	return h, nil
+}
+
+// webSocketURL is where the page's MQTT client connects to. The host is the
+// page's own, unless a certain one is listened on.
+func (c *config) webSocketURL(g *gateway.Gateway) string {
+	scheme := "ws://"
+	tcp, ok := g.Addr(listenerWS).(*net.TCPAddr)
+	if !ok {
+		scheme = "wss://"
+		if tcp, ok = g.Addr(listenerWSS).(*net.TCPAddr); !ok {
+			return ""
+		}
+	}
+	host := ""
+	if !tcp.IP.IsUnspecified() && !tcp.IP.IsLoopback() {
+		host = tcp.IP.String()
+	}
+	path := "/mqtt"
+	if len(c.WSPath) > 0 && c.WSPath[0] != "*" {
+		path = c.WSPath[0]
+	}
+	return scheme + net.JoinHostPort(host, strconv.Itoa(tcp.Port)) + path
 }
 
 func (h *httpServer) close() { h.server.Close() }

@@ -145,3 +145,15 @@ func (f *fullPolicy) UnmarshalText(text []byte) error {
 	}
 	return nil
 }
+
+// apiToken is a secret that opens something: long enough not to be guessed.
+type apiToken string
+
+// UnmarshalText is called by the parser of the environment.
+func (t *apiToken) UnmarshalText(text []byte) error {
+	if len(text) < 16 || len(text) > 1024 || strings.TrimSpace(string(text)) != string(text) {
+		return errors.New("not a token")
+	}
+	*t = apiToken(text)
+	return nil
+}

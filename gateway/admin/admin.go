@@ -1,7 +1,7 @@
 package admin
 
 import (
-	"html/template"
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -19,8 +19,9 @@ const (
 	// idleTimeout keeps a scraper's connection over the usual minute between
 	// two scrapes.
 	idleTimeout = 90 * time.Second
-	// headerLimit is far above what probes and scrapers send.
-	headerLimit = 8 << 10
+	// headerLimit has room for a client identifier in a query, percent
+	// encoded, and is far above what probes and scrapers send.
+	headerLimit = 256 << 10
 )
 
 // Gateway is the part of [gateway.Gateway] that is shown. Both methods are
@@ -31,17 +32,55 @@ type Gateway interface {
 	Stats() gateway.Stats
 }
 
-// NewServer returns a server of [Handler], with time and size limits, that is
-// not started. Faults of single connections go to log, at debug level.
-func NewServer(g Gateway, version string, log *slog.Logger) *http.Server {
+// Options set up an Admin.
+type Options struct {
+	Gateway Gateway
+	// Cluster is what the API and the status page look into. Nil: there is no
+	// API, and the page shows this gateway alone.
+	Cluster Cluster
+	// Version is shown on the page and in sluice_build_info.
+	Version string
+	// Token opens the API. Empty: there is no API.
+	Token string
+	// WebSocket returns the URL that the page's MQTT client suggests; a URL
+	// without a host means the page's own. Nil or empty: none.
+	WebSocket func() string
+	// Logger hears of faults of single connections, at debug level.
+	// Default: nobody.
+	Logger *slog.Logger
+}
+
+// Admin serves what operators see of a gateway.
+type Admin struct {
+	options Options
+	handler http.Handler
+	monitor *monitor
+}
+
+// New makes an Admin. The page has something to show from when Run is called.
+func New(o Options) *Admin {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	a := &Admin{options: o, monitor: newMonitor(o)}
+	a.handler = a.routes()
+	return a
+}
+
+// Run measures, for the charts of the page, until the context ends.
+func (a *Admin) Run(ctx context.Context) { a.monitor.run(ctx) }
+
+// NewServer returns a server of [Admin.Handler], with time and size limits,
+// that is not started.
+func (a *Admin) NewServer() *http.Server {
 	return &http.Server{
-		Handler:           Handler(g, version),
+		Handler:           a.handler,
 		ReadHeaderTimeout: requestTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      requestTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    headerLimit,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(a.options.Logger.Handler(), slog.LevelDebug),
 	}
 }
 
@@ -52,11 +91,13 @@ func NewServer(g Gateway, version string, log *slog.Logger) *http.Server {
 //	/readyz   200, or 503 with the part that is not ready: to be asked by what
 //	          sends it clients
 //	/metrics  the figures, in the formats of Prometheus
-//	/         a page with links to these
-//
-// version is shown on the page and in sluice_build_info.
-func Handler(g Gateway, version string) http.Handler {
+//	/api/v1/  the API, for who has the token; openapi.yaml there describes it
+//	/         the status page
+func (a *Admin) Handler() http.Handler { return a.handler }
+
+func (a *Admin) routes() http.Handler {
 	mux := http.NewServeMux()
+	g := a.options.Gateway
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		plain(w, http.StatusOK, "alive\n")
 	})
@@ -67,18 +108,9 @@ func Handler(g Gateway, version string) http.Handler {
 		}
 		plain(w, http.StatusOK, "ready\n")
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry(g, version), promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-store")
-		s := g.Stats()
-		page.Execute(w, struct { // Its only error is a client that left.
-			Version     string
-			Ready       error
-			Started     time.Time
-			Connections int64
-		}{version, g.Ready(), s.Started.UTC().Truncate(time.Second), s.Connections})
-	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry(g, a.options.Version), promhttp.HandlerOpts{}))
+	registerAPI(mux, a.options)
+	a.registerPage(mux)
 	return mux
 }
 
@@ -89,17 +121,3 @@ func plain(w http.ResponseWriter, status int, text string) {
 	w.WriteHeader(status)
 	io.WriteString(w, text)
 }
-
-var page = template.Must(template.New("page").Parse(`<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>Sluice</title>
-<h1>Sluice {{.Version}}</h1>
-<p>{{with .Ready}}Not ready: {{.}}{{else}}Ready{{end}}, {{.Connections}} connections, running since {{.Started.Format "2006-01-02 15:04:05 MST"}}.</p>
-<ul>
-<li><a href="healthz">/healthz</a>: alive
-<li><a href="readyz">/readyz</a>: ready for clients
-<li><a href="metrics">/metrics</a>: figures for Prometheus
-</ul>
-</html>
-`))

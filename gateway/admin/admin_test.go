@@ -3,7 +3,6 @@ package admin
 import (
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -37,7 +36,7 @@ func (f *fixed) Stats() gateway.Stats {
 func get(t *testing.T, g Gateway, method, target string) (int, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	Handler(g, "1.2.3").ServeHTTP(w, httptest.NewRequest(method, target, nil))
+	New(Options{Gateway: g, Version: "1.2.3"}).Handler().ServeHTTP(w, httptest.NewRequest(method, target, nil))
 	return w.Code, w.Body.String()
 }
 
@@ -56,8 +55,8 @@ func TestProbes(t *testing.T) {
 		{"not ready, and which part", away, "GET", "/readyz", 503, "not ready: store: connection refused\n"},
 		{"by HEAD", away, "HEAD", "/readyz", 503, ""},
 		{"not by POST", &fixed{}, "POST", "/readyz", 405, ""},
-		{"page", &fixed{}, "GET", "/", 200, `<a href="metrics">`},
-		{"page escapes", &fixed{ready: errors.New("<b>")}, "GET", "/", 200, "Not ready: &lt;b&gt;"},
+		{"page", &fixed{}, "GET", "/", 200, `<script type="module" src="app.js">`},
+		{"not ready, to the page", away, "GET", "/status.json", 200, `"not_ready":"store: connection refused"`},
 		{"page of another name", &fixed{}, "GET", "/index.php", 404, ""},
 	}
 	for _, test := range tests {
@@ -173,7 +172,7 @@ func TestMetricsNotReady(t *testing.T) {
 // TestServerLimits: neither a header without end nor one that never comes
 // holds on to the server.
 func TestServerLimits(t *testing.T) {
-	s := NewServer(&fixed{}, "1.2.3", slog.New(slog.DiscardHandler))
+	s := New(Options{Gateway: &fixed{}}).NewServer()
 	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 {
 		t.Error("a time limit is missing")
 	}
@@ -189,14 +188,14 @@ func TestServerLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("X", strings.Repeat("x", 64<<10))
+	r.Header.Set("X", strings.Repeat("x", 512<<10))
 	answer, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	answer.Body.Close()
 	if answer.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
-		t.Errorf("64 KiB of header: %s, want 431", answer.Status)
+		t.Errorf("512 KiB of header: %s, want 431", answer.Status)
 	}
 
 	c, err := net.Dial("tcp", l.Addr().String())

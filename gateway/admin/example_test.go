@@ -22,7 +22,7 @@ func ExampleHandler() {
 		log.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/mqtt/", http.StripPrefix("/mqtt", admin.Handler(g, "1.0")))
+	mux.Handle("/mqtt/", http.StripPrefix("/mqtt", admin.New(admin.Options{Gateway: g, Cluster: g}).Handler()))
 	server := httptest.NewServer(mux)
 	defer server.Close()
 

@@ -55,6 +55,11 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 func (c collector) Collect(to chan<- prometheus.Metric) {
 	s := c.gateway.Stats()
 	for _, f := range figures {
+		if f.histogram != nil {
+			h := f.histogram(&s)
+			to <- prometheus.MustNewConstHistogram(f.desc, h.Count, h.Sum, h.Buckets)
+			continue
+		}
 		f.read(&s, func(value float64, labels ...string) {
 			to <- prometheus.MustNewConstMetric(f.desc, f.kind, value, labels...)
 		})
@@ -69,6 +74,12 @@ type figure struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
 	read func(s *gateway.Stats, out emit)
+	// histogram is there instead of kind and read.
+	histogram func(s *gateway.Stats) gateway.Histogram
+}
+
+func latency(name, help string, read func(s *gateway.Stats) gateway.Histogram) figure {
+	return figure{desc: prometheus.NewDesc("sluice_"+name, help, nil, nil), histogram: read}
 }
 
 func gauge(name, help string, read func(s *gateway.Stats) int64) figure {
@@ -86,7 +97,7 @@ func counters(name, help string, labels []string, read func(s *gateway.Stats, ou
 }
 
 func family(name, help string, kind prometheus.ValueType, labels []string, read func(s *gateway.Stats, out emit)) figure {
-	return figure{prometheus.NewDesc("sluice_"+name, help, labels, nil), kind, read}
+	return figure{desc: prometheus.NewDesc("sluice_"+name, help, labels, nil), kind: kind, read: read}
 }
 
 // byCode emits a counter by reason code. The code is a label beside its name,
@@ -176,6 +187,12 @@ var figures = []figure{
 		func(s *gateway.Stats) int64 { return s.InFlight }),
 	gauge("messages_queued", "Messages of sessions without an inbox that wait for their client.",
 		func(s *gateway.Stats) int64 { return s.Queued }),
+	gauge("inbox_messages", "Messages in the inboxes of the clients connected here, counted every few seconds.",
+		func(s *gateway.Stats) int64 { return s.InboxDepth }),
+	gauge("inbox_messages_max", "Most messages in the inbox of one client connected here.",
+		func(s *gateway.Stats) int64 { return s.InboxDepthMax }),
+	latency("publish_ack_duration_seconds", "From a QoS 1 or 2 publish being read to its PUBACK or PUBREC.",
+		func(s *gateway.Stats) gateway.Histogram { return s.AckLatency }),
 	counter("wills_published_total", "Wills published here.",
 		func(s *gateway.Stats) uint64 { return s.Wills }),
 

@@ -99,6 +99,15 @@ func (s *Outbound) Next() uint64 { return s.next }
 // Last is the newest inbox entry known of.
 func (s *Outbound) Last() uint64 { return s.last }
 
+// Depth is how many inbox entries are not done, those in between that are
+// included.
+func (s *Outbound) Depth() uint64 {
+	if !s.durable || s.last < s.base {
+		return 0
+	}
+	return s.last - s.base
+}
+
 // Behind reports whether entries of the inbox are known that were not sent.
 func (s *Outbound) Behind() bool { return s.durable && s.next <= s.last }
 

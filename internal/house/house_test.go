@@ -40,7 +40,7 @@ var arrows = map[string][]string{
 	"backend/backendtest":   {"backend"},
 	"gateway/session":       {"backend", "protocol"},
 	"gateway":               {"backend", "backend/topictree", "gateway/session", "protocol", "nhooyr.io/websocket", "github.com/pires/go-proxyproto", "golang.org/x/time"},
-	"gateway/admin":         {"gateway", "protocol", "github.com/prometheus/client_golang"},
+	"gateway/admin":         {"backend", "gateway", "protocol", "github.com/go-analyze/charts", "github.com/prometheus/client_golang"},
 	"gateway/auth":          {"backend", "gateway", "gateway/auth/acl", "gateway/auth/callback", "github.com/xdg-go/scram", "gateway/auth/password", "gateway/auth/token", "protocol"},
 	"gateway/auth/acl":      {"gateway", "protocol"},
 	"gateway/auth/callback": {},
