@@ -153,6 +153,10 @@ func (r *remoteStore) Destroy(ctx context.Context, c backend.ClientID) (previous
 	return previous, due, nil
 }
 
+func (r *remoteStore) Review(ctx context.Context, leases []backend.Lease, out []backend.Standing) error {
+	return r.s.request(ctx, func() error { return r.Store.Review(ctx, leases, out) })
+}
+
 func (r *remoteStore) Append(ctx context.Context, msgs []*backend.Message, out []backend.Append) error {
 	return r.s.request(ctx, func() error { return r.Store.Append(ctx, msgs, out) })
 }
