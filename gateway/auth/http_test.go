@@ -77,7 +77,7 @@ func endpoint(t testing.TB, url string, timeout time.Duration) *callback.Endpoin
 func TestHTTPUsers(t *testing.T) {
 	t.Parallel()
 	s := newAuthServer(t)
-	h := NewHTTPUsers("http", endpoint(t, s.URL, 200*time.Millisecond), time.Hour)
+	h := NewHTTPUsers("http", endpoint(t, s.URL, 2*time.Second), time.Hour)
 	f := passwordFile(t, "file:"+hashOf(t, "p"))
 	g := start(t, func(o *gateway.Options) {
 		o.Authenticator = &Chain{Links: []Link{{"http", h}, {"file", NewPasswords("file", f, NewHasher(0, 0))}}}
@@ -141,7 +141,7 @@ func TestHTTPUsers(t *testing.T) {
 func TestHTTPPermissions(t *testing.T) {
 	t.Parallel()
 	s := newAuthServer(t)
-	p := NewHTTPPermissions(endpoint(t, s.URL, 200*time.Millisecond), time.Hour, true)
+	p := NewHTTPPermissions(endpoint(t, s.URL, 2*time.Second), time.Hour, true)
 	g := start(t, func(o *gateway.Options) {
 		o.Authenticator = gateway.AuthenticatorFunc(func(_ context.Context, r *gateway.ConnectRequest) (gateway.Identity, error) {
 			return gateway.Identity{Principal: r.Client.Username}, nil
