@@ -19,9 +19,9 @@ import (
 //	the old gateway is fenced after a takeover              TestF30OldOwnerWakesUp, TestF13CutOffFromRedis
 //	wildcard reads of retained messages cost what matches   TestRuleRetainedCost
 
-// TestRuleRetainedCost counts the commands and scripts that Redis runs for one
-// SUBSCRIBE with wildcards, when hardly anything is retained and when much is
-// that does not match.
+// TestRuleRetainedCost measures how long one SUBSCRIBE with wildcards takes until
+// its retained messages are there, when hardly anything else is retained and when
+// much is that does not match.
 func TestRuleRetainedCost(t *testing.T) {
 	t.Parallel()
 	c := harness.StartCluster(t, harness.ClusterOptions{Gateways: 2, Env: settings("GATEWAY_LEASE=60s", "GATEWAY_INBOX_POLL=60s")})
