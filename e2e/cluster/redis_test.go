@@ -67,14 +67,7 @@ func TestF09RedisDies(t *testing.T) {
 		}
 	}
 	zero(t, run, 50)
-	for _, s := range run.History().Senders {
-		for n, m := range s.Sent {
-			// What was stored before may still be acknowledged a moment later.
-			if m.Acked > down+time.Second && m.Acked < up {
-				t.Errorf("%s %d was acknowledged at %v, without Redis from %v to %v", s.Name, n, m.Acked, down, up)
-			}
-		}
-	}
+	noneAcked(t, run, down, up)
 	for _, g := range c.Gateways {
 		if n := g.Starts(); n != 1 {
 			t.Errorf("a gateway started %d times", n)

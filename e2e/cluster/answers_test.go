@@ -1,0 +1,150 @@
+package cluster_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-mqtt/sluice/e2e/chaos"
+	"github.com/sluice-mqtt/sluice/e2e/harness"
+	"github.com/sluice-mqtt/sluice/e2e/wire"
+)
+
+// F19, NOSCRIPT: the scripts that Redis has cached are flushed again and again
+// under load, as its restart or a failover does. Nobody notices: nothing is
+// refused, no connection ends, nothing comes twice.
+//
+// That client identifiers such as "}x", "{", "*", "a b", "é" and one of 4 KiB
+// work on a cluster of three servers, where a first call is answered MOVED, and
+// that no two share a key, is shown by TestStoreOnCluster of backend/redis with
+// the case "client identifiers" of backend/backendtest.
+func TestF19ScriptsFlushed(t *testing.T) {
+	t.Parallel()
+	c := harness.StartCluster(t, harness.ClusterOptions{Env: settings()})
+	run := load(t, c)
+	for range pick(20, 200) {
+		time.Sleep(100 * time.Millisecond) // of load
+		c.Redis.Do(t, "SCRIPT FLUSH")
+		run.Note("scripts flushed")
+	}
+	// What has no load calls its scripts now.
+	p := dial(t, c.Gateways[0], durable(wire.V5, "late"))
+	p.Subscribe("a", 1)
+	c.Redis.Do(t, "SCRIPT FLUSH")
+	p.Publish("a", 1, "x")
+	if got := p.Receive(); got.Payload != "x" {
+		t.Errorf("got %+v", got)
+	}
+	c.Redis.Do(t, "SCRIPT FLUSH")
+	p.Disconnect()
+	c.Redis.Do(t, "SCRIPT FLUSH")
+	resume(t, c.Gateways[1], durable(wire.V5, "late"))
+	if r := zero(t, run, 100); r.Dup > 0 {
+		t.Errorf("%d messages of QoS 1 came again, and nobody was to reconnect", r.Dup)
+	}
+	for i, g := range c.Gateways {
+		if n := g.Metric(t, storeErrors); n != "0" {
+			t.Errorf("gateway %d has %s errors of the store", i, n)
+		}
+	}
+}
+
+// F19, READONLY and LOADING: a Redis that was made a replica, and one that
+// reads its data after a restart, answer and take nothing. For clients that is
+// an outage as in F09: nothing is acknowledged, CONNECT is refused, readiness
+// says why; it heals by itself, in the same processes, and nothing is lost.
+func TestF19RedisTakesNothing(t *testing.T) {
+	t.Parallel()
+	const perKey = 100 * time.Microsecond // that reading one takes; Redis answers after every thousand
+	outage := pick(3*time.Second, 10*time.Second)
+	for name, fault := range map[string]struct {
+		why      string // in the answer of readiness
+		settings []string
+		run      func(t *testing.T, r *harness.Server, during func())
+	}{
+		"readonly": {
+			why: "replica",
+			run: func(t *testing.T, r *harness.Server, during func()) {
+				begin := time.Now()
+				r.Do(t, "REPLICAOF 127.0.0.1 1")
+				during()
+				time.Sleep(time.Until(begin.Add(outage)))
+				r.Do(t, "REPLICAOF NO ONE")
+			},
+		},
+		"loading": {
+			why:      "loading",
+			settings: []string{"--key-load-delay", fmt.Sprint(perKey.Microseconds())},
+			run: func(t *testing.T, r *harness.Server, during func()) {
+				r.Do(t, fmt.Sprintf(`EVAL "for i=1,%d do redis.call('SET','filler'..i,i) end" 0`, outage/perKey))
+				r.Kill(t)
+				loaded := make(chan struct{})
+				go func() { // ends when all is read
+					defer close(loaded)
+					r.Start(t)
+				}()
+				during()
+				<-loaded
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := harness.StartCluster(t, harness.ClusterOptions{Env: settings(), Redis: fault.settings})
+			pub := dial(t, c.Gateways[0], durable(wire.V5, "pub"))
+			pub.Subscribe("a", 1)
+			run := load(t, c)
+			time.Sleep(time.Second) // of load
+
+			m := wire.Publish{Topic: "a", QoS: 1, ID: 99, Payload: "x"}
+			var down time.Duration
+			fault.run(t, c.Redis, func() {
+				down = time.Since(run.Begin())
+				run.Note("%s", name)
+				pub.Send(m)
+				for _, g := range c.Gateways {
+					eventually(t, outage, "readiness names it", func() bool {
+						err := g.Readiness()
+						return err != nil && strings.Contains(err.Error(), fault.why)
+					})
+				}
+				wire.Dial(t, c.Gateways[1].TCP).Refused(durable(wire.V5, "new"), 0x88)
+			})
+			// It may have healed a moment before that was seen.
+			up := time.Since(run.Begin()) - 500*time.Millisecond
+			run.Note("over")
+			for _, g := range c.Gateways {
+				g.AwaitReady(t)
+			}
+			pub = resume(t, c.Gateways[2], durable(wire.V5, "pub"))
+			m.Dup = true
+			pub.Send(m)
+			pub.AwaitAck(wire.PUBACK, m.ID)
+			zero(t, run, 50)
+			noneAcked(t, run, down, up)
+			for _, g := range c.Gateways {
+				if n := g.Starts(); n != 1 {
+					t.Errorf("a gateway started %d times", n)
+				}
+			}
+		})
+	}
+}
+
+// noneAcked expects that nothing was acknowledged while Redis took nothing, at
+// most what it had taken before, a moment later.
+func noneAcked(t *testing.T, run *chaos.Run, down, up time.Duration) {
+	t.Helper()
+	const moment = time.Second
+	if up-down < 2*moment {
+		t.Errorf("the fault lasted %v only", up-down)
+	}
+	for _, s := range run.History().Senders {
+		for n, m := range s.Sent {
+			if m.Acked > down+moment && m.Acked < up {
+				t.Errorf("%s %d was acknowledged at %v, without Redis from %v to %v", s.Name, n, m.Acked, down, up)
+			}
+		}
+	}
+}
