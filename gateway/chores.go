@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sluice-mqtt/sluice/backend"
@@ -75,7 +76,11 @@ func (g *Gateway) chore(ctx context.Context, ch *backend.Chore) error {
 			// A chore that is handed out twice is one message all the same.
 			will.ID = backend.PublishID{Client: backend.ClientID("$will/" + ch.ID), Incarnation: 1, PacketID: 1}
 		}
-		if err := g.Publish(ctx, &will); err != nil {
+		err := g.Publish(ctx, &will)
+		if errors.Is(err, backend.ErrTooLarge) {
+			err = nil // it never fits; what could be stored and delivered was
+		}
+		if err != nil {
 			return err
 		}
 		g.stats.wills.Add(1)

@@ -45,3 +45,22 @@ func TestF31WrongClock(t *testing.T) {
 		})
 	}
 }
+
+// TestRemaining: two gateways whose idea of the store's clock differs a little
+// do not add to a message's time.
+func TestRemaining(t *testing.T) {
+	now := time.UnixMilli(1_000_000)
+	for _, tt := range []struct {
+		left time.Duration
+		want uint32
+	}{
+		{60 * time.Second, 60}, {60*time.Second + 30*time.Millisecond, 60}, {60*time.Second - 30*time.Millisecond, 60},
+		{59 * time.Second, 59}, {400 * time.Millisecond, 1}, {time.Millisecond, 1}, {0, 0}, {-time.Second, 0},
+		{backend.NeverExpires * time.Second, backend.NeverExpires}, {2 * backend.NeverExpires * time.Second, backend.NeverExpires},
+	} {
+		m := &backend.Message{Expires: now.Add(tt.left).UnixMilli()}
+		if got := remaining(m, now); got != tt.want {
+			t.Errorf("%v left: %d, want %d", tt.left, got, tt.want)
+		}
+	}
+}

@@ -160,16 +160,21 @@ func (b *batch) packetOf(m *backend.Message) *protocol.Publish {
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // remaining is the message expiry interval that is left, in seconds
-// [MQTT-3.3.2-6]: never 0 for a message that has not expired.
+// [MQTT-3.3.2-6]: never 0 for a message that has not expired, and not more than
+// was given for one that comes at once, though two gateways know the store's
+// clock to some milliseconds only.
 func remaining(m *backend.Message, now time.Time) uint32 {
 	left := m.Expires - now.UnixMilli()
 	if left <= 0 {
 		return 0
 	}
-	return uint32(min((left+999)/1000, 0xFFFFFFFF))
+	return uint32(min(max((left+500)/1000, 1), 0xFFFFFFFF))
 }
 
-// storeNow is the time on the store's clock, by which messages expire.
+// StoreTime is the time on the store's clock, by which messages expire: what
+// [backend.Message].Expires of a message to publish is counted from.
+func (g *Gateway) StoreTime() time.Time { return g.storeNow() }
+
 func (g *Gateway) storeNow() time.Time {
 	if c, ok := g.store.(backend.Clock); ok {
 		return c.Now()

@@ -275,6 +275,8 @@ func (b *batch) forward(ctx context.Context) error {
 		}
 		b.g.drop(DropTooLarge, nil, &u.msg, 1)
 		switch {
+		case b.c == nil:
+			return err // who called Publish is told
 		case u.ack == 0:
 		case b.c.v5:
 			u.code = protocol.ImplementationSpecificError // 0x95 is not for acknowledgements

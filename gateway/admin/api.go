@@ -46,6 +46,7 @@ type Cluster interface {
 	DestroySession(ctx context.Context, id backend.ClientID) (bool, error)
 	Trace(ctx context.Context, id backend.ClientID, d time.Duration) ([]backend.NodeID, error)
 	Publish(ctx context.Context, m *backend.Message) error
+	StoreTime() time.Time
 	Retained(ctx context.Context, filter, after string, most int) ([]*backend.Message, bool, error)
 	DeleteRetained(ctx context.Context, topic string) (bool, error)
 	Subscribers(ctx context.Context, topic string, most int) ([]backend.Subscriber, bool, []backend.NodeID, error)

@@ -157,7 +157,7 @@ func (a *api) publish(r *http.Request) (any, error) {
 		m.Payload = *body.PayloadBase64
 	}
 	if body.Expiry > 0 {
-		m.Expires = time.Now().Add(time.Duration(body.Expiry) * time.Second).UnixMilli()
+		m.Expires = a.cluster.StoreTime().Add(time.Duration(body.Expiry) * time.Second).UnixMilli()
 	}
 	if err := protocol.ValidTopicName(body.Topic); err != nil {
 		return nil, err
