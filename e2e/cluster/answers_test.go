@@ -92,43 +92,50 @@ func TestF19RedisTakesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := harness.StartCluster(t, harness.ClusterOptions{Env: settings(), Redis: fault.settings})
-			pub := dial(t, c.Gateways[0], durable(wire.V5, "pub"))
-			pub.Subscribe("a", 1)
 			run := load(t, c)
 			time.Sleep(time.Second) // of load
-
-			m := wire.Publish{Topic: "a", QoS: 1, ID: 99, Payload: "x"}
-			var down time.Duration
-			fault.run(t, c.Redis, func() {
-				down = time.Since(run.Begin())
-				run.Note("%s", name)
-				pub.Send(m)
-				for _, g := range c.Gateways {
-					eventually(t, outage, "readiness names it", func() bool {
-						err := g.Readiness()
-						return err != nil && strings.Contains(err.Error(), fault.why)
-					})
-				}
-				wire.Dial(t, c.Gateways[1].TCP).Refused(durable(wire.V5, "new"), 0x88)
-			})
-			// It may have healed a moment before that was seen.
-			up := time.Since(run.Begin()) - 500*time.Millisecond
-			run.Note("over")
-			for _, g := range c.Gateways {
-				g.AwaitReady(t)
-			}
-			pub = resume(t, c.Gateways[2], durable(wire.V5, "pub"))
-			m.Dup = true
-			pub.Send(m)
-			pub.AwaitAck(wire.PUBACK, m.ID)
-			zero(t, run, 50)
-			noneAcked(t, run, down, up)
-			for _, g := range c.Gateways {
-				if n := g.Starts(); n != 1 {
-					t.Errorf("a gateway started %d times", n)
-				}
-			}
+			takesNothing(t, c, run, fault.why, func(during func()) { fault.run(t, c.Redis, during) })
 		})
+	}
+}
+
+// takesNothing has a fault happen in which Redis takes nothing, and checks what
+// is to be seen of it; during is to be called when it has begun. Readiness must
+// say why.
+func takesNothing(t *testing.T, c *harness.Cluster, run *chaos.Run, why string, fault func(during func())) {
+	t.Helper()
+	pub := dial(t, c.Gateways[0], durable(wire.V5, "pub"))
+	pub.Subscribe("a", 1)
+	m := wire.Publish{Topic: "a", QoS: 1, ID: 99, Payload: "x"}
+	var down time.Duration
+	fault(func() {
+		down = time.Since(run.Begin())
+		run.Note("redis takes nothing: %s", why)
+		pub.Send(m)
+		for _, g := range c.Gateways {
+			eventually(t, wire.Timeout, "readiness says "+why, func() bool {
+				err := g.Readiness()
+				return err != nil && strings.Contains(err.Error(), why)
+			})
+		}
+		wire.Dial(t, c.Gateways[1].TCP).Refused(durable(wire.V5, "new"), 0x88)
+	})
+	// It may have healed a moment before that was seen.
+	up := time.Since(run.Begin()) - 500*time.Millisecond
+	run.Note("over")
+	for _, g := range c.Gateways {
+		g.AwaitReady(t)
+	}
+	pub = resume(t, c.Gateways[2], durable(wire.V5, "pub"))
+	m.Dup = true
+	pub.Send(m)
+	pub.AwaitAck(wire.PUBACK, m.ID)
+	zero(t, run, 50)
+	noneAcked(t, run, down, up)
+	for _, g := range c.Gateways {
+		if n := g.Starts(); n != 1 {
+			t.Errorf("a gateway started %d times", n)
+		}
 	}
 }
 
