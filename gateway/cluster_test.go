@@ -72,7 +72,7 @@ func TestLiveAcrossGateways(t *testing.T) {
 }
 
 // TestSubscribeThenPublish: once SUBACK is there, nothing that is published
-// anywhere is missed.
+// anywhere is missed (F26).
 func TestSubscribeThenPublish(t *testing.T) {
 	t.Parallel()
 	cl := newCluster(t, 2)

@@ -85,7 +85,7 @@ func TestCutOffFromStore(t *testing.T) {
 }
 
 // TestManyWindows: clients with the smallest and the largest Receive Maximum
-// never have more under way than that, whatever waits [MQTT-3.3.4-9].
+// never have more under way than that, whatever waits [MQTT-3.3.4-9] (F33).
 func TestManyWindows(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		g := newGateway(t, func(o *Options) { o.Limits.InFlight = 65535 })

@@ -268,7 +268,7 @@ func TestShutdownTwice(t *testing.T) {
 }
 
 // TestPanicOfStore: a panic while one client's packets are handled ends that
-// connection and no other; it is counted, and logged with the stack.
+// connection and no other; it is counted, and logged with the stack (F07).
 func TestPanicOfStore(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
@@ -317,7 +317,7 @@ func TestPanicOfStore(t *testing.T) {
 }
 
 // TestPanicOfPump: the same holds for what goes on behind the packets of a
-// client: its inbox and its retained messages are read in other goroutines.
+// client: its inbox and its retained messages are read in other goroutines (F07).
 func TestPanicOfPump(t *testing.T) {
 	t.Parallel()
 	cl := newCluster(t, 2)

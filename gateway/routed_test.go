@@ -119,7 +119,7 @@ func TestRoutedAgain(t *testing.T) {
 
 // TestReplyLost: a publish whose append the store has carried out without an
 // answer is appended again by its gateway, and is then delivered and
-// acknowledged like any other. Who was not told of its mail finds it soon.
+// acknowledged like any other. Who was not told of its mail finds it soon (F11).
 func TestReplyLost(t *testing.T) {
 	t.Parallel()
 	for _, expiry := range []uint32{0, 1000} { // of the publisher

@@ -29,6 +29,8 @@ var deliveryCases = []backendCase{
 	{name: "concurrent use", promise: "all methods may be called concurrently", run: busConcurrent},
 }
 
+// liveOnReturn is F26 for the bus; TestF26SubackThenPublish of e2e/cluster is
+// that for clients.
 func liveOnReturn(t *testing.T, r *room) {
 	const tries = 1000
 	for i := range tries {
@@ -330,6 +332,8 @@ func kept(t *testing.T, r *room) {
 // largest is the limit for the case of that name.
 const largest = 100_000
 
+// largestMessage is F25 for the bus; TestV5ServerMaximumPacketSize of
+// e2e/conformance is that for clients.
 func largestMessage(t *testing.T, r *room) {
 	const topic = "largest/é/ "
 	r.subscribe(t, 1, "largest/#", everyClass)

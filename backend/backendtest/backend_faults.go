@@ -113,6 +113,7 @@ func busFrozen(t *testing.T, r *room) {
 	r.recovered(t)
 }
 
+// busDeaf is F24: PING is answered, everything accepted, and nothing delivered.
 func busDeaf(t *testing.T, r *room) {
 	r.listen(t)
 	r.h.Faults.Deafen(t)

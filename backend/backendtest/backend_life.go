@@ -58,6 +58,7 @@ func oneAtATime(t *testing.T, r *room) {
 // stalledQueue is the length of the queue in the case of a slow handler.
 const stalledQueue = 1000
 
+// slowHandler is F23: the handler of one gateway stands still.
 func slowHandler(t *testing.T, r *room) {
 	const messages = 20 * stalledQueue
 	for _, i := range []int{1, 2} {

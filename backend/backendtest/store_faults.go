@@ -238,6 +238,7 @@ func (c *cluster) again(t *testing.T, name string, call func(ctx context.Context
 	})
 }
 
+// replyLost is F11: the answer of every call that writes is lost once.
 func replyLost(t *testing.T, c *cluster) {
 	o := c.a.open(t, "client")
 	subs := []backend.Subscription{sub("a", 2), sub("qos2", 2)}
@@ -331,6 +332,7 @@ func appendInterrupted(t *testing.T, c *cluster) {
 	}
 }
 
+// cachesFlushed is F19, NOSCRIPT.
 func cachesFlushed(t *testing.T, c *cluster) {
 	o := c.a.open(t, "client")
 	calls := allCalls(c.a, o.Lease)

@@ -113,7 +113,7 @@ func TestPartitionOfOne(t *testing.T) {
 }
 
 // TestDeafServerIsLeft: one of two servers answers everything and delivers
-// nothing. A gateway at it notices and goes to the other.
+// nothing. A gateway at it notices and goes to the other (F24).
 func TestDeafServerIsLeft(t *testing.T) {
 	t.Parallel()
 	s := startService(t, program(t, "installed"), 2)

@@ -153,6 +153,8 @@ func FuzzReceive(f *testing.F) {
 	})
 }
 
+// TestForeignIsToldOnceAMinute: each reason why frames are refused has a line of
+// the log once a minute, however many there are (F27).
 func TestForeignIsToldOnceAMinute(t *testing.T) {
 	var lines bytes.Buffer
 	f := foreign{log: slog.New(slog.NewTextHandler(&lines, nil)), told: make(map[error]time.Time)}

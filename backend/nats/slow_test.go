@@ -24,7 +24,7 @@ func (e *slowEar) HandleMessage(m *backend.Message) {
 
 // TestSlowHandler: a gateway whose handler stands still while much comes drops
 // what is above its limits and takes no more memory than those; each stall is
-// one gap, which comes when it is over; other gateways miss nothing.
+// one gap, which comes when it is over; other gateways miss nothing (F23).
 func TestSlowHandler(t *testing.T) {
 	const (
 		perStall  = 40_000

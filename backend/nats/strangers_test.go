@@ -15,7 +15,7 @@ import (
 
 // TestStrangersOnOurSubjects: random bytes, frames that are cut, frames to come
 // and another cluster of gateways with the same prefix. All is counted, nothing
-// is handed out, and nothing else is disturbed.
+// is handed out, and nothing else is disturbed (F27).
 func TestStrangersOnOurSubjects(t *testing.T) {
 	t.Parallel()
 	s := startService(t, program(t, "installed"), 1)
@@ -96,7 +96,7 @@ func TestStrangersOnOurSubjects(t *testing.T) {
 }
 
 // TestMaxPayload: a message of the size that MaxPayload promises crosses with
-// all that can be added to it, as a message and in a notice.
+// all that can be added to it, as a message and in a notice (F25).
 func TestMaxPayload(t *testing.T) {
 	t.Parallel()
 	s := startService(t, program(t, "installed"), 1)

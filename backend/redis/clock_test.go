@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestClock: the store's clock is the server's after every renewal of a lease.
+// TestClock: the store's clock is the server's after every renewal of a lease
+// (F31).
 func TestClock(t *testing.T) {
 	s := newPair(t, nil).a
 	// As if the machine's clock had been set back since.

@@ -162,7 +162,7 @@ func TestFailover(t *testing.T) {
 }
 
 // TestFrozenReplica: while the replica answers nothing, nothing is
-// acknowledged; it is promoted, and has all that was.
+// acknowledged; it is promoted, and has all that was (F15).
 func TestFrozenReplica(t *testing.T) {
 	t.Parallel()
 	w := startSentinels(t)

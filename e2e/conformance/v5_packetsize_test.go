@@ -144,7 +144,7 @@ func TestV5NoProblemInformation(t *testing.T) {
 }
 
 // A packet larger than the server's Maximum Packet Size ends the connection
-// with 0x95, on its header; one of that size is taken (§3.2.2.3.6).
+// with 0x95, on its header; one of that size is taken (§3.2.2.3.6) (F25).
 func TestV5ServerMaximumPacketSize(t *testing.T) {
 	t.Parallel()
 	covers5(t, "MQTT-3.2.2-15")
