@@ -76,16 +76,24 @@ type fuzzer struct {
 	out     []byte
 	history []string
 	serial  int
+	// takeovers of each client, which are made to wait from the tenth on; the
+	// model knows nothing of that.
+	takeovers map[*modelClient]int
 }
 
 func newFuzzer(t *testing.T) *fuzzer {
-	return &fuzzer{t: t, g: newGateway(t), model: newModel("x", "y"), conns: map[string]*client{}}
+	return &fuzzer{t: t, g: newGateway(t), model: newModel("x", "y"), conns: map[string]*client{}, takeovers: map[*modelClient]int{}}
 }
 
 func (f *fuzzer) play(input []byte) {
 	for ; len(input) >= 3; input = input[3:] {
 		name := stepNames[int(input[0])%len(stepNames)]
 		c := f.model.clients[[]string{"x", "y"}[input[1]%2]]
+		if name == "connect" && c.connected {
+			if f.takeovers[c]++; f.takeovers[c] >= fightAfter {
+				continue
+			}
+		}
 		f.history = append(f.history, fmt.Sprintf("%s %d %d", name, input[1]%2, input[2]))
 		f.step(name, c, input[2])
 	}

@@ -20,9 +20,9 @@ const (
 	routedPublishers = 2048
 )
 
-// routed remembers which QoS 2 publishes were delivered to the live sessions
-// here, so that one that is routed again (it may not have come here the first
-// time) is not delivered twice [MQTT-4.3.3-2].
+// routed remembers which QoS 2 publishes were routed to the live sessions here,
+// be it to none, so that one that is routed again (it may not have come here the
+// first time) is not delivered twice, nor to who came in between [MQTT-4.3.3-2].
 type routed struct {
 	once   sync.Once
 	seed   maphash.Seed
@@ -59,7 +59,7 @@ func (g *Gateway) remember(pubs []pub) {
 	now := g.now()
 	for i := range pubs {
 		u := &pubs[i]
-		if u.msg.QoS == 0 || u.done || u.msg.ID.PacketID == 0 || len(u.route.targets) == 0 {
+		if u.msg.QoS == 0 || u.done || u.msg.ID.PacketID == 0 {
 			continue
 		}
 		if s == nil || client != u.msg.ID.Client {
