@@ -19,11 +19,11 @@ const (
 // Proxy stands between one gateway and a server and breaks what passes.
 type Proxy struct {
 	listener net.Listener
-	target   string
 	running  sync.WaitGroup
 
 	mu      sync.Mutex
 	changed *sync.Cond
+	target  string
 	closed  bool
 	refuse  bool
 	held    [2]bool
@@ -93,7 +93,14 @@ func (p *Proxy) Heal() {
 	p.set(func() { p.held, p.refuse, p.delay, p.traps = [2]bool{}, false, 0, nil })
 }
 
-// Cut closes all connections.
+// Redirect sends everybody to another server: connections are cut, and new ones
+// go there.
+func (p *Proxy) Redirect(target string) {
+	p.set(func() { p.target = target })
+	p.Cut()
+}
+
+// Cut closes all connections; what was on its way is lost.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,7 +142,9 @@ type proxied struct {
 
 func (p *Proxy) serve(client net.Conn) {
 	defer client.Close()
-	server, err := net.Dial("tcp", p.target)
+	var target string
+	p.set(func() { target = p.target })
+	server, err := net.Dial("tcp", target)
 	if err != nil {
 		return
 	}

@@ -1,0 +1,122 @@
+package cluster_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-mqtt/sluice/e2e/chaos"
+	"github.com/sluice-mqtt/sluice/e2e/harness"
+	"github.com/sluice-mqtt/sluice/e2e/wire"
+)
+
+// F14: the primary dies and a replica that is 500 ms behind takes its place.
+// What is lost was acknowledged within that lag; what is older, and all that is
+// acknowledged afterwards, is there, in order. No session is gone or damaged.
+// Who wants to lose nothing sets REDIS_WAIT_REPLICAS: TestFailover and
+// TestFrozenReplica (F15) of backend/redis.
+//
+// One thing does not hold yet, and is reported and not demanded: to a session
+// that stays connected the messages that come next are lost too, as many as its
+// inbox has lost. They get the places of those, which its connection has read.
+func TestF14FailoverWithLag(t *testing.T) {
+	if !soaking {
+		t.Skip("a soak test: E2E_SOAK=1")
+	}
+	t.Parallel()
+	const lag = 500 * time.Millisecond
+	replica := harness.StartRedis(t) // outlives the gateways, which leave it in order
+	c := harness.StartCluster(t, harness.ClusterOptions{Env: settings(), Proxies: true})
+	between := harness.StartProxy(t, c.Redis.Address)
+	replicate(t, replica, between)
+	run := chaos.NewRun(c.Balancer.Address())
+	t.Cleanup(run.Close)
+	run.Subscribe(chaos.Subscriber{Name: "online", Version: wire.V5, Filters: []wire.Filter{{Topic: run.Topic("t/#"), Options: 2}}})
+	away := dial(t, c.Gateways[0], durable(wire.V5, "away"))
+	away.Subscribe(run.Topic("t/#"), 1)
+	away.Disconnect()
+	if !run.AwaitSubscribed(20 * time.Second) {
+		t.Fatal("not everybody could subscribe")
+	}
+	time.Sleep(2 * lag) // the replica has the sessions
+	between.Delay(lag)
+	for i, v := range []wire.Version{wire.V5, wire.V311, wire.V5, wire.V311} {
+		name := fmt.Sprint("p", i)
+		run.Publish(chaos.Publisher{Name: name, Version: v, QoS: []byte{1, 2}, Every: 20 * time.Millisecond, Topics: []string{run.Topic("t/" + name)}})
+	}
+	time.Sleep(5 * time.Second) // of load
+
+	cut := time.Since(run.Begin())
+	between.Refuse() // what is on its way is lost
+	c.Redis.Kill(t)
+	down := time.Since(run.Begin())
+	run.Note("the primary is dead")
+	replica.Do(t, "REPLICAOF NO ONE")
+	for _, p := range c.ToRedis {
+		p.Redirect(replica.Address)
+	}
+	run.Note("the replica is the primary")
+	up := time.Since(run.Begin())
+	for _, g := range c.Gateways {
+		g.AwaitReady(t)
+	}
+	time.Sleep(5 * time.Second) // of load
+	r := run.Settle(10*time.Second, 2*time.Second)
+	t.Log(r)
+	t.Logf("%d messages lost to the session that was connected", r.Lost)
+	if r.Phantom+r.Disorder+r.Broken > 0 {
+		t.Errorf("%v", r.Findings)
+	}
+
+	got := mail(t, c.Gateways[1], "away")
+	lost, atRisk := 0, 0
+	for _, s := range run.History().Senders {
+		for n, m := range s.Sent {
+			// The proxy and the machine add to the lag.
+			risky := m.Acked > cut-2*lag && m.Acked < up
+			if risky {
+				atRisk++
+			}
+			if has := got[fmt.Sprint(s.Name, " ", n)]; m.Acked == 0 || has {
+				continue
+			}
+			if lost++; !risky {
+				t.Errorf("%s %d is lost, acknowledged at %v; cut off at %v, dead at %v, the replica serves from %v", s.Name, n, m.Acked, cut, down, up)
+			}
+		}
+	}
+	t.Logf("%d messages lost of %d acknowledged within the lag", lost, atRisk)
+	if lost == 0 {
+		t.Error("nothing is lost: the replica was not behind, and nothing was shown")
+	}
+}
+
+// replicate makes a Redis the replica of what a proxy leads to, and waits until
+// it has its data.
+func replicate(t *testing.T, replica *harness.Server, primary *harness.Proxy) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(primary.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica.Do(t, "REPLICAOF "+host+" "+port)
+	eventually(t, 30*time.Second, "the replica has the data", func() bool {
+		return strings.Contains(replica.Do(t, "INFO replication"), "master_link_status:up")
+	})
+}
+
+// mail takes all that waits for a session.
+func mail(t *testing.T, g *harness.Gateway, id string) map[string]bool {
+	t.Helper()
+	got := map[string]bool{}
+	p := resume(t, g, durable(wire.V5, id))
+	end := wire.Unique("end")
+	p.Subscribe(end, 1)
+	dial(t, g, wire.Connect{ClientID: wire.Unique("p"), Clean: true}).Publish(end, 1, end)
+	for m := p.Receive(); m.Payload != end; m = p.Receive() {
+		got[m.Payload] = true
+	}
+	return got
+}
