@@ -42,6 +42,9 @@ func TestCluster(t *testing.T) {
 	for _, g := range c.Gateways {
 		g.Launch(t)
 	}
+	for _, g := range c.Gateways {
+		g.AwaitReady(t) // the balancer may not have seen yet that they were away
+	}
 	eventually(t, "all are ready", func() bool { return c.Balancer.Ready() == 2 })
 	if again := wire.Dial(t, c.Balancer.Address()).Connect(durable); !again.Connack.SessionPresent {
 		t.Error("the session is gone")
