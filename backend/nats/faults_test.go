@@ -220,6 +220,7 @@ func TestUnsubscribeWhileAway(t *testing.T) {
 		t.Errorf("Unsubscribe: %v, want ErrUnavailable", err)
 	}
 	s.Start(t)
+	eventually(t, "health is green", func() bool { return list[0].Health() == nil && list[1].Health() == nil })
 	hears(t, list[0], list[1], "kept")
 	list[1].publish(t, "gone")
 	settled(t, list[0], list[1], "after")
