@@ -126,11 +126,21 @@ func dial(t *testing.T, g *harness.Gateway, p wire.Connect) *wire.Client {
 // resume connects to one gateway and expects the session there.
 func resume(t *testing.T, g *harness.Gateway, p wire.Connect) *wire.Client {
 	t.Helper()
-	c := dial(t, g, p)
-	if !c.Connack.SessionPresent {
-		t.Fatalf("client %s: the session is gone", p.ClientID)
+	// As every client, it tries again where the store does not answer yet.
+	for end := time.Now().Add(within(5 * time.Second)); ; time.Sleep(100 * time.Millisecond) {
+		c := wire.Dial(t, g.TCP)
+		c.Send(p)
+		c.Connack = wire.Next[wire.Connack](c)
+		switch code := c.Connack.Code; {
+		case code == 0 && c.Connack.SessionPresent:
+			return c
+		case code == 0:
+			t.Fatalf("client %s: the session is gone", p.ClientID)
+		case code != 0x88 && code != 3 || time.Now().After(end):
+			t.Fatalf("client %s: refused: %+v", p.ClientID, c.Connack)
+		}
+		c.Drop()
 	}
-	return c
 }
 
 // versions runs a test for MQTT 3.1.1 and 5.
