@@ -18,6 +18,8 @@ command -v chromium >/dev/null || command -v chromium-browser >/dev/null || comm
 command -v node >/dev/null || need nodejs
 command -v npm >/dev/null || need npm
 command -v openssl >/dev/null || need openssl
+# The broker comes with mosquitto_passwd, whose files the tests read.
+command -v mosquitto_passwd >/dev/null || need mosquitto
 command -v nats-server >/dev/null || need nats-server
 command -v redis-server >/dev/null || need redis-server
 
