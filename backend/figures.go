@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Measured is implemented by a driver that counts what it does.
+// Measured is implemented by a driver, or whatever else a gateway is given, that
+// counts what it does.
 type Measured interface {
 	// Figures returns the counts of this moment, at once. It may be called
 	// concurrently. Counters only grow.
@@ -15,7 +16,7 @@ type Measured interface {
 // Figure is a family of values of one meaning.
 type Figure struct {
 	// Name is in small letters with underscores, ends in the unit, and in
-	// _total for a counter. It begins with the role: store_ or bus_.
+	// _total for a counter. It begins with the role: store_, bus_, events_.
 	Name string
 	// Help is one sentence.
 	Help string

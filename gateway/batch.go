@@ -266,7 +266,7 @@ func (g *Gateway) maximumQoS() byte {
 func (g *Gateway) drop(why Drop, c *Client, m *backend.Message, n int) {
 	g.stats.dropped[why].Add(uint64(n))
 	if g.watched&EventDropped != 0 {
-		g.observe(Event{Kind: EventDropped, Client: c, Message: m, Drop: why})
+		g.observe(Event{Kind: EventDropped, Client: c, Message: m, Drop: why, Count: n})
 	}
 }
 

@@ -238,6 +238,7 @@ func (c *conn) touch() { c.seen.Store(int64(c.g.now())) }
 // channel that is closed when it has let go of the session.
 func (c *conn) kick() <-chan struct{} {
 	c.g.stats.takeovers.Add(1)
+	c.g.observe(Event{Kind: EventTakenOver, Client: &c.client})
 	c.end(protocol.SessionTakenOver, "session was taken over")
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -271,7 +272,7 @@ func (c *conn) finish(ctx context.Context) {
 		c.g.stats.disconnects[code].Add(1)
 		c.wasHere()
 		c.g.log.Info("disconnected", "client", string(c.client.ID), "user", c.client.Username, "remote", c.client.Remote, "listener", c.client.Listener, "code", code, "reason", text)
-		c.g.observe(Event{Kind: EventDisconnected, Client: &c.client, Code: code})
+		c.g.observe(Event{Kind: EventDisconnected, Client: &c.client, Code: code, Reason: text})
 	}
 	c.mu.Lock()
 	if c.gone == nil {

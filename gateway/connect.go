@@ -90,7 +90,7 @@ func (c *conn) refuse(code protocol.ReasonCode, text string) bool {
 func (c *conn) refused(code protocol.ReasonCode, text string) {
 	c.g.stats.connects[code].Add(1)
 	c.g.log.Info("refused", "client", string(c.client.ID), "user", c.client.Username, "remote", c.client.Remote, "listener", c.client.Listener, "code", code, "reason", text)
-	c.g.observe(Event{Kind: EventRefused, Client: &c.client, Code: code})
+	c.g.observe(Event{Kind: EventRefused, Client: &c.client, Code: code, Reason: text})
 }
 
 // readConnect reads the first packet. Whoever sends anything but CONNECT gets

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"math/bits"
+
 	"github.com/sluice-mqtt/sluice/backend"
 	"github.com/sluice-mqtt/sluice/protocol"
 )
@@ -42,7 +44,33 @@ const (
 	// EventPacketReceived and EventPacketSent: a packet of type Packet.
 	EventPacketReceived
 	EventPacketSent
+	// EventTakenOver: another connection has the session of Client now. What
+	// comes of its connection here is an EventDisconnected of its own.
+	EventTakenOver
+	eventsEnd
 )
+
+var eventNames = [...]string{
+	"starting", "started", "stopping", "stopped", "connected", "refused", "disconnected", "subscribed", "unsubscribed",
+	"received", "retained", "delivered", "dropped", "will", "session_ended", "packet_received", "packet_sent", "taken_over",
+}
+
+// String is the name of a single kind, as others are told it.
+func (k EventKind) String() string {
+	if k == 0 || k >= eventsEnd || k&(k-1) != 0 {
+		return "unknown"
+	}
+	return eventNames[bits.TrailingZeros32(uint32(k))]
+}
+
+// EventKinds lists every kind.
+func EventKinds() []EventKind {
+	all := make([]EventKind, len(eventNames))
+	for i := range all {
+		all[i] = 1 << i
+	}
+	return all
+}
 
 // Event is something that happened. Fields that do not belong to the kind are
 // zero.
@@ -52,9 +80,15 @@ type Event struct {
 	// Message is valid during the call only.
 	Message *backend.Message
 	Filter  string
-	Code    protocol.ReasonCode
-	Drop    Drop
-	Packet  protocol.Type
+	// QoS is the one that was granted to a subscription.
+	QoS  byte
+	Code protocol.ReasonCode
+	// Reason is Code in words of the gateway, for a refused or ended connection.
+	Reason string
+	Drop   Drop
+	// Count is how many deliveries were dropped at once; Message is the first.
+	Count  int
+	Packet protocol.Type
 }
 
 // Observer is told what happens. Observe is called concurrently, in the

@@ -21,18 +21,10 @@ type diary struct {
 	lines []string
 }
 
-var eventNames = map[EventKind]string{
-	EventStarting: "starting", EventStarted: "started", EventStopping: "stopping", EventStopped: "stopped",
-	EventConnected: "connected", EventRefused: "refused", EventDisconnected: "disconnected",
-	EventSubscribed: "subscribed", EventUnsubscribed: "unsubscribed", EventReceived: "received",
-	EventRetained: "retained", EventDelivered: "delivered", EventDropped: "dropped", EventWill: "will",
-	EventSessionEnded: "session ended", EventPacketReceived: "packet received", EventPacketSent: "packet sent",
-}
-
 func (d *diary) Events() EventKind { return d.kinds }
 
 func (d *diary) Observe(e Event) {
-	s := eventNames[e.Kind]
+	s := e.Kind.String()
 	if e.Client != nil {
 		s += " client=" + string(e.Client.ID)
 	}
@@ -66,7 +58,7 @@ func (d *diary) take() []string {
 	return l
 }
 
-const allEvents = EventPacketSent<<1 - 1
+const allEvents = eventsEnd - 1
 
 // TestEvents goes through everything that can be observed and checks that each
 // event comes, once, with the fields that belong to it.
@@ -138,7 +130,7 @@ func TestEvents(t *testing.T) {
 		step("resumed", "connected client=c", "delivered client=c message=a:1")
 		c.send(&protocol.Disconnect{HasSessionExpiry: true})
 		c.expect("closed")
-		step("the session ends", "disconnected client=c", "session ended client=c")
+		step("the session ends", "disconnected client=c", "session_ended client=c")
 		if err := g.Shutdown(context.Background()); err != nil {
 			t.Error(err)
 		}
@@ -164,11 +156,11 @@ func TestPacketEvents(t *testing.T) {
 		want := []string{}
 		for _, p := range []protocol.Type{protocol.CONNECT, protocol.SUBSCRIBE, protocol.PUBLISH, protocol.PUBREL, protocol.PUBREC,
 			protocol.PUBCOMP, protocol.UNSUBSCRIBE, protocol.PINGREQ, protocol.DISCONNECT} {
-			want = append(want, fmt.Sprintf("packet received client=c packet=%v", p))
+			want = append(want, fmt.Sprintf("packet_received client=c packet=%v", p))
 		}
 		for _, p := range []protocol.Type{protocol.CONNACK, protocol.SUBACK, protocol.PUBREC, protocol.PUBLISH, protocol.PUBCOMP,
 			protocol.PUBREL, protocol.UNSUBACK, protocol.PINGRESP} {
-			want = append(want, fmt.Sprintf("packet sent client=c packet=%v", p))
+			want = append(want, fmt.Sprintf("packet_sent client=c packet=%v", p))
 		}
 		slices.Sort(want)
 		if got := d.take(); !slices.Equal(got, want) {
@@ -212,5 +204,40 @@ func TestObserverPanics(t *testing.T) {
 	rejoin(t, g, "c")
 	if before < 2 || g.Stats().Panics < before+8 {
 		t.Errorf("%d panics at the start, %d now", before, g.Stats().Panics)
+	}
+}
+
+// TestTakenOverEvent: who loses its session to another connection is told apart
+// from who just goes, with the reason in words.
+func TestTakenOverEvent(t *testing.T) {
+	t.Parallel()
+	d := &diary{kinds: EventTakenOver | EventDisconnected}
+	g := newGateway(t, func(o *Options) { o.Observer = d })
+	first := join(t, g, "c")
+	second := join(t, g, "c")
+	first.expect("DISCONNECT 0x8E", "closed")
+	second.goodbye()
+	if got := d.take(); !slices.Equal(got, []string{"disconnected client=c", "disconnected client=c code=0x8E", "taken_over client=c"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestEventNames: each kind has a name of its own.
+func TestEventNames(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{"unknown": true}
+	for _, k := range EventKinds() {
+		if seen[k.String()] {
+			t.Errorf("the name %s has two meanings", k)
+		}
+		seen[k.String()] = true
+	}
+	if n := len(seen); 1<<(n-1) != int(eventsEnd) {
+		t.Errorf("%d names", n)
+	}
+	for _, k := range []EventKind{0, EventStarted | EventStopped, eventsEnd} {
+		if k.String() != "unknown" {
+			t.Errorf("%b is %s", k, k)
+		}
 	}
 }

@@ -62,7 +62,7 @@ func (c *conn) subscribe(ctx context.Context, p *protocol.Subscribe) error {
 	if c.g.watched&EventSubscribed != 0 {
 		for i := range subs {
 			if failed[i] == protocol.Success {
-				c.g.observe(Event{Kind: EventSubscribed, Client: &c.client, Filter: subs[i].Filter})
+				c.g.observe(Event{Kind: EventSubscribed, Client: &c.client, Filter: subs[i].Filter, QoS: subs[i].QoS})
 			}
 		}
 	}

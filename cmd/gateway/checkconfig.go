@@ -19,6 +19,7 @@ func loadConfig(environ []string) (config, []setting, []error) {
 	if len(errs) == 0 {
 		errs = append(errs, flatten(c.checkDrivers())...)
 		errs = append(errs, flatten(c.checkAnonymous())...)
+		errs = append(errs, flatten(c.checkEvents())...)
 	}
 	return c, settings, errs
 }
@@ -61,19 +62,26 @@ func named(err error, settings []setting) []error {
 
 // build makes the gateway that the configuration asks for; it opens the
 // drivers, but no listener.
-func (c *config) build(ctx context.Context, settings []setting, a *authentication, log *slog.Logger) (*gateway.Gateway, []error) {
+func (c *config) build(ctx context.Context, settings []setting, a *authentication, log *slog.Logger) (*gateway.Gateway, *extras, []error) {
 	o := c.options()
 	o.Logger = log
 	var err error
 	if o.Store, err = stores[c.Store].open(ctx, c, log); err != nil {
-		return nil, named(err, settings)
+		return nil, nil, named(err, settings)
 	}
 	if o.Backend, err = backends[c.Backend].open(c, o.Store, log); err != nil {
-		return nil, named(errors.Join(err, o.Store.Close()), settings)
+		return nil, nil, named(errors.Join(err, o.Store.Close()), settings)
 	}
 	a.apply(&o)
+	x, err := c.openExtras(&o, log)
+	if err != nil {
+		return nil, nil, named(errors.Join(err, o.Store.Close()), settings)
+	}
 	g, err := gateway.New(o)
-	return g, named(err, settings)
+	if err != nil {
+		x.close()
+	}
+	return g, x, named(err, settings)
 }
 
 // try checks the options of the gateway and the files that they name, and asks

@@ -131,6 +131,15 @@ type config struct {
 	HTTPListen address  `env:"HTTP_LISTEN" envDefault:"127.0.0.1:18083" allowed:"host:port, off" doc:"Where /healthz, /readyz, /metrics and the status page are. Everybody who reaches it may look."`
 	APIToken   apiToken `env:"HTTP_TOKEN" allowed:"16 to 1024 characters" secret:"true" doc:"Opens the API, and the parts of the status page that name clients, to who sends it (Authorization: Bearer …). Empty: there is no API."`
 
+	EventsURL     string        `env:"EVENTS_HTTP_URL" allowed:"URL" secret:"true" doc:"HTTP server that is told of events, such as clients that connect; see docs/events.md. Empty: none."`
+	EventsToken   string        `env:"EVENTS_HTTP_TOKEN" allowed:"text" secret:"true" doc:"What it is told as Authorization: Bearer. Empty: nothing."`
+	EventsTimeout time.Duration `env:"EVENTS_HTTP_TIMEOUT" envDefault:"5s" min:"10ms" max:"1m" doc:"How long its answer may take."`
+	EventsNATS    bool          `env:"EVENTS_NATS" envDefault:"false" doc:"Whether events are published on NATS (NATS_URL), on the subjects <NATS_SUBJECT_PREFIX>.events.<kind>."`
+	EventKinds    list          `env:"EVENTS_KINDS" allowed:"a list of all, started, stopping, connected, refused, disconnected, taken_over, subscribed, unsubscribed, dropped, will, session_ended, received, retained, delivered, packet_received, packet_sent" doc:"Which kinds of events are told. Empty: those up to session_ended, which do not come with every message."`
+	EventsQueue   int           `env:"EVENTS_QUEUE" envDefault:"10000" min:"1" max:"1000000" doc:"Events that wait for each receiver; more are lost, which is counted."`
+	EventsBatch   int           `env:"EVENTS_BATCH" envDefault:"100" min:"1" max:"10000" doc:"Events told at one time, at most."`
+	EventsRetry   time.Duration `env:"EVENTS_RETRY" envDefault:"1m" min:"1s" max:"1h" doc:"For how long it is tried to tell them, with growing pauses."`
+
 	Anonymous         string        `env:"AUTH_ANONYMOUS" envDefault:"loopback" oneof:"true,false,loopback" doc:"Whether clients without credentials are let in; loopback: as long as nothing of AUTH_CHAIN is configured and every MQTT listener is on a loopback address."`
 	AuthChain         list          `env:"AUTH_CHAIN" allowed:"a list of certificate, jwt, file, redis, http" doc:"In which order the sources of users are asked. Empty: in the order of this list, those whose variables are set."`
 	PasswordFile      string        `env:"AUTH_PASSWORD_FILE" allowed:"path" doc:"File of users and hashed passwords, as gateway passwd, mosquitto_passwd and amqtt make them."`

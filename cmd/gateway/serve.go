@@ -38,10 +38,11 @@ func serve(p process) int {
 	if len(errs) > 0 {
 		return p.fail(flatten(errors.Join(errs...))...)
 	}
-	g, errs := c.build(ctx, settings, a, log)
+	g, x, errs := c.build(ctx, settings, a, log)
 	if len(errs) > 0 {
 		return p.fail(errs...)
 	}
+	defer x.close()
 	shown := admin.New(admin.Options{
 		Gateway: g, Cluster: g, Version: versionText(), Token: string(c.APIToken), Logger: log,
 		WebSocket: func() string { return c.webSocketURL(g) },

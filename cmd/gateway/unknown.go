@@ -7,7 +7,7 @@ import (
 )
 
 // prefixes are those of this program's variables.
-var prefixes = []string{"GATEWAY_", "MQTT_", "REDIS_", "NATS_", "HTTP_", "AUTH_", "TLS_", "LOG_"}
+var prefixes = []string{"GATEWAY_", "MQTT_", "REDIS_", "NATS_", "HTTP_", "AUTH_", "TLS_", "LOG_", "EVENTS_"}
 
 // foreign are variables with one of our prefixes that others set: the proxy
 // of HTTP clients, and what Kubernetes tells a pod about services that happen

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"strings"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+
+	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/gateway"
+	"github.com/sluice-mqtt/sluice/gateway/events"
+)
+
+// goodbyeLimit is how long the last events may take, after everything else.
+const goodbyeLimit = 2 * time.Second
+
+// hasEvents reports whether anybody is to be told of events.
+func (c *config) hasEvents() bool { return c.EventsURL != "" || c.EventsNATS }
+
+// checkEvents finds what is wrong with the variables of events.
+func (c *config) checkEvents() error {
+	if _, err := events.ParseKinds(c.EventKinds); err != nil {
+		return &problem{"EVENTS_KINDS", strings.Join(c.EventKinds, ","), err.Error()}
+	}
+	if c.EventsURL != "" {
+		if _, err := c.eventsHTTP(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *config) eventsHTTP() (*events.HTTP, error) {
+	h, err := events.NewHTTP(events.HTTPOptions{URL: c.EventsURL, Token: c.EventsToken, Timeout: c.EventsTimeout})
+	if err != nil {
+		return nil, &problem{"EVENTS_HTTP_URL", masked, err.Error()}
+	}
+	return h, nil
+}
+
+// openEvents makes the observer that is configured, nil if none is.
+func (c *config) openEvents(id string, connection func() (*natsgo.Conn, error), log *slog.Logger) (*events.Teller, error) {
+	if !c.hasEvents() {
+		return nil, nil
+	}
+	kinds, err := events.ParseKinds(c.EventKinds)
+	if err != nil {
+		return nil, err
+	}
+	var sinks []events.Sink
+	if c.EventsURL != "" {
+		h, err := c.eventsHTTP()
+		if err != nil {
+			return nil, err
+		}
+		sinks = append(sinks, h)
+	}
+	if c.EventsNATS {
+		nc, err := connection()
+		if err != nil {
+			return nil, err
+		}
+		sinks = append(sinks, events.NewNATS(nc, c.NATSSubjectPrefix+".events"))
+	}
+	return events.New(events.Options{
+		Gateway: id, Kinds: kinds, Queue: c.EventsQueue, Batch: c.EventsBatch, Retry: c.EventsRetry, Logger: log,
+	}, sinks...), nil
+}
+
+// extras are what the gateway is given besides drivers and authentication.
+type extras struct {
+	name   string // of the gateway
+	events *events.Teller
+	nats   *natsgo.Conn // nil until somebody needs it
+}
+
+// openExtras opens what is configured and puts it into the options.
+func (c *config) openExtras(o *gateway.Options, log *slog.Logger) (*extras, error) {
+	if o.ID == "" {
+		o.ID = backend.NodeID(strings.ToLower(rand.Text()[:16]))
+	}
+	x := &extras{name: string(o.ID)}
+	var err error
+	x.events, err = c.openEvents(x.name, func() (*natsgo.Conn, error) { return x.connection(c, log) }, log)
+	if err != nil {
+		x.close()
+		return nil, err
+	}
+	if x.events != nil {
+		o.Observer = x.events
+	}
+	return x, nil
+}
+
+// connection is the one connection to NATS that is not the bus's.
+func (x *extras) connection(c *config, log *slog.Logger) (*natsgo.Conn, error) {
+	if x.nats != nil {
+		return x.nats, nil
+	}
+	o, err := c.natsOptions("", log)
+	if err != nil {
+		return nil, err
+	}
+	if x.nats, err = o.Connect("sluice " + x.name + " beside the bus"); err != nil {
+		return nil, &problem{"NATS_URL", masked, err.Error()}
+	}
+	return x.nats, nil
+}
+
+// close tells the last events and ends the connections.
+func (x *extras) close() {
+	if x.events != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), goodbyeLimit)
+		x.events.Close(ctx)
+		cancel()
+	}
+	if x.nats != nil {
+		x.nats.Close()
+	}
+}
