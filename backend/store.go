@@ -76,6 +76,9 @@ type Will struct {
 	Delay uint32
 	// MessageExpiry in seconds, counted from publication; nil is never.
 	MessageExpiry *uint32
+	// Owner is what the gateway notes of the client, so that whoever publishes
+	// the will can ask whether it may. Opaque to drivers; see [Chore].
+	Owner []byte
 }
 
 // OpenRequest asks for a session.
@@ -328,8 +331,10 @@ type Chore struct {
 	ID     string
 	Kind   ChoreKind
 	Client ClientID
-	// Will is complete: its Message.Expires is set as from publication.
+	// Will is complete: its Message.Expires is set as from publication. Owner is
+	// that of the [Will].
 	Will    *Message
+	Owner   []byte
 	Entries []Entry
 }
 

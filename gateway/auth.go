@@ -142,6 +142,16 @@ type Authorizer interface {
 	Authorize(ctx context.Context, c *Client, a Access) error
 }
 
+// Restorer is an [Authorizer] that needs [Client].Data. Of a client that has left
+// a will only what can be written is stored; the gateway that publishes it, which
+// may never have seen the client, asks about a [Client] without Certificate, whose
+// Data is what Restore made of what [encoding.BinaryMarshaler] of the Data at
+// CONNECT had said. Data is nil where either is missing. An error means that the
+// will is not published.
+type Restorer interface {
+	Restore(data []byte) (any, error)
+}
+
 // AuthenticatorFunc makes a function an [Authenticator].
 type AuthenticatorFunc func(ctx context.Context, r *ConnectRequest) (Identity, error)
 

@@ -250,23 +250,29 @@ func reauthFault(err error) error {
 }
 
 // stillAllowed drops the subscriptions of a resumed session that its client may
-// not have any more, from the store too.
-func (c *conn) stillAllowed(ctx context.Context, subs []backend.Subscription) []backend.Subscription {
+// not have any more, from the store too. Nobody loses a subscription because it
+// can not be told whether he may have it: the client is refused, and comes again.
+func (c *conn) stillAllowed(ctx context.Context, subs []backend.Subscription) ([]backend.Subscription, bool) {
 	if c.g.opt.Authorizer == nil {
-		return subs
+		return subs, true
 	}
 	var kept []backend.Subscription
 	var gone []string
 	for _, s := range subs {
 		_, filter, shared := protocol.SplitShare(s.Filter)
-		if c.g.authorize(ctx, &c.client, Access{Action: Subscribe, Topic: filter, QoS: s.QoS, Shared: shared}) == nil {
+		err := c.g.authorize(ctx, &c.client, Access{Action: Subscribe, Topic: filter, QoS: s.QoS, Shared: shared})
+		switch {
+		case err == nil:
 			kept = append(kept, s)
-		} else {
+		case isRefusal(err):
 			gone = append(gone, s.Filter)
+		default:
+			c.g.log.Warn("permissions can not be told", "client", string(c.client.ID), "err", err)
+			return nil, c.refuse(protocol.ServerUnavailable, "permissions are not available")
 		}
 	}
 	if len(gone) == 0 {
-		return kept
+		return kept, true
 	}
 	c.g.log.Info("subscriptions not allowed any more", "client", string(c.client.ID), "filters", len(gone))
 	sctx, cancel := c.g.storeContext(ctx)
@@ -274,5 +280,11 @@ func (c *conn) stillAllowed(ctx context.Context, subs []backend.Subscription) []
 	if _, err := c.g.store.Unsubscribe(sctx, c.lease, gone); err != nil {
 		c.g.storeFailed(err)
 	}
-	return kept
+	return kept, true
+}
+
+// isRefusal tells a no of an authorizer from its not knowing.
+func isRefusal(err error) bool {
+	var r *RefusalError
+	return errors.As(err, &r)
 }

@@ -40,7 +40,7 @@ func (g *Gateway) doChores(ctx context.Context) {
 			g.storeFailed(err)
 			wait = time.Second
 		}
-		g.carryOut(ctx, due)
+		g.carryOut(ctx, due, nil)
 		if !sleep(ctx, max(wait, time.Millisecond)) {
 			return
 		}
@@ -48,14 +48,15 @@ func (g *Gateway) doChores(ctx context.Context) {
 }
 
 // carryOut does chores and tells the store. One that fails is handed out
-// again, here or elsewhere.
-func (g *Gateway) carryOut(ctx context.Context, due []backend.Chore) {
+// again, here or elsewhere. Of is the client whose connection has just ended
+// here, if it is one that left them.
+func (g *Gateway) carryOut(ctx context.Context, due []backend.Chore, of *Client) {
 	if len(due) == 0 {
 		return
 	}
 	done := make([]backend.Chore, 0, len(due))
 	for _, ch := range due {
-		if err := g.chore(ctx, &ch); err != nil {
+		if err := g.chore(ctx, &ch, of); err != nil {
 			g.log.Warn("chore failed, it will be tried again", "kind", int(ch.Kind), "client", string(ch.Client), "err", err)
 			continue
 		}
@@ -68,9 +69,12 @@ func (g *Gateway) carryOut(ctx context.Context, due []backend.Chore) {
 	}
 }
 
-func (g *Gateway) chore(ctx context.Context, ch *backend.Chore) error {
+func (g *Gateway) chore(ctx context.Context, ch *backend.Chore, of *Client) error {
 	switch ch.Kind {
 	case backend.ChoreWill:
+		if !g.mayPublishWill(ctx, ch, of) {
+			return nil
+		}
 		will := *ch.Will
 		if will.QoS > 0 {
 			// A chore that is handed out twice is one message all the same.

@@ -335,28 +335,5 @@ func (c *conn) detach(ctx context.Context) {
 	if len(left) > 0 {
 		c.g.requeue(ctx, c.client.ID, left)
 	}
-	c.g.carryOut(ctx, c.stillPermitted(ctx, due))
-}
-
-// stillPermitted drops the will of this client if it may not be published any
-// more (asked at CONNECT too).
-func (c *conn) stillPermitted(ctx context.Context, due []backend.Chore) []backend.Chore {
-	if c.g.opt.Authorizer == nil {
-		return due
-	}
-	kept := due[:0:0]
-	for _, ch := range due {
-		if ch.Kind == backend.ChoreWill && ch.Client == c.client.ID {
-			a := Access{Action: Publish, Topic: ch.Will.Topic, QoS: ch.Will.QoS, Retain: ch.Will.Retain}
-			if c.g.authorize(ctx, &c.client, a) != nil {
-				c.g.drop(DropDenied, &c.client, ch.Will, 1)
-				sctx, cancel := c.g.storeContext(ctx)
-				c.g.storeFailed(c.g.store.Finish(sctx, []backend.Chore{ch}))
-				cancel()
-				continue
-			}
-		}
-		kept = append(kept, ch)
-	}
-	return kept
+	c.g.carryOut(ctx, due, &c.client)
 }

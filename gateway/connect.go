@@ -292,7 +292,7 @@ func (c *conn) openSession(ctx context.Context, p *protocol.Connect, will *backe
 		}
 	}
 	if will != nil {
-		will.Message.Publisher = c.client.ID
+		will.Message.Publisher, will.Owner = c.client.ID, c.client.owner()
 	}
 	c.window = min(p.ReceiveMaximum, c.g.opt.Limits.InFlight)
 	opened, err := c.g.store.Open(sctx, backend.OpenRequest{
@@ -333,7 +333,10 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 		Version: p.Version, MaximumQoS: c.g.maximumQoS(), RetainAvailable: !lim.NoRetain,
 		ReceiveMaximum: lim.ReceiveMaximum, TopicAliasMaximum: uint16(max(lim.TopicAliases, 0)),
 	}, o)
-	subs := c.stillAllowed(ctx, o.Subscriptions)
+	subs, ok := c.stillAllowed(ctx, o.Subscriptions)
+	if !ok {
+		return false
+	}
 	if err := c.express(ctx, subs); err != nil {
 		return c.refuse(protocol.ServerUnavailable, "bus is not available")
 	}
@@ -386,7 +389,7 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 	c.g.stats.connects[protocol.Success].Add(1)
 	c.g.log.Info("connected", "client", string(c.client.ID), "user", c.client.Username, "remote", c.client.Remote, "listener", c.client.Listener, "version", p.Version, "clean", p.CleanStart, "present", o.Present, "expiry", c.expiry, "keepalive", p.KeepAlive)
 	c.g.observe(Event{Kind: EventConnected, Client: &c.client})
-	c.g.carryOut(context.WithoutCancel(ctx), o.Due)
+	c.g.carryOut(context.WithoutCancel(ctx), o.Due, nil)
 	c.pump(context.WithoutCancel(ctx))
 	return true
 }

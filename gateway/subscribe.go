@@ -360,7 +360,8 @@ func (c *conn) removeSubscription(ctx context.Context, f string) (existed bool, 
 	return existed, nil
 }
 
-// reauthorize ends the subscriptions that the client may not have any more.
+// reauthorize ends the subscriptions that the client may not have any more. One
+// of whom that can not be told is sent away.
 func (c *conn) reauthorize(ctx context.Context) {
 	c.mu.Lock()
 	filters := make([]string, 0, len(c.subs)+len(c.shared))
@@ -374,8 +375,14 @@ func (c *conn) reauthorize(ctx context.Context) {
 	slices.Sort(filters)
 	for _, f := range filters {
 		_, filter, shared := protocol.SplitShare(f)
-		if c.g.authorize(ctx, &c.client, Access{Action: Subscribe, Topic: filter, Shared: shared}) == nil {
+		err := c.g.authorize(ctx, &c.client, Access{Action: Subscribe, Topic: filter, Shared: shared})
+		if err == nil {
 			continue
+		}
+		if !isRefusal(err) { // it keeps the subscription, and does not use it
+			c.g.log.Warn("permissions can not be told", "client", string(c.client.ID), "err", err)
+			c.end(protocol.ServerBusy, "permissions are not available")
+			return
 		}
 		if _, err := c.removeSubscription(ctx, f); err != nil {
 			c.fail(err)

@@ -16,7 +16,7 @@ var willCases = []storeCase{
 	{name: "pending at destroy", promise: "a delayed will that is pending is published when an operator ends its session", run: willPendingDestroy},
 	{name: "new will", promise: "each connection has its own will: the newer one's neither replaces nor is replaced", run: willOfEachConnection},
 	{name: "delay after a gateway", promise: "the delay of a will whose gateway died is counted from the end of the lease", run: willAfterGateway},
-	{name: "message", promise: "the will's message is complete, its expiry counted from publication", run: willMessage},
+	{name: "message", promise: "the will's message is complete, its expiry counted from publication, and it is known whose it is", run: willMessage},
 	{name: "borrowed", promise: "Open borrows the will: the caller may change its bytes afterwards", run: willBorrowed},
 }
 
@@ -190,8 +190,8 @@ func willMessage(t *testing.T, c *cluster) {
 	full.ID, full.Expires = backend.PublishID{}, 0
 	for name, w := range map[backend.ClientID]*backend.Will{
 		"forever":        {Message: full},
-		"limited":        {Message: full, MessageExpiry: &seconds},
-		"delayed":        {Message: full, MessageExpiry: &seconds, Delay: 1},
+		"limited":        {Message: full, MessageExpiry: &seconds, Owner: []byte("7 \x00 of anybody \xFF ")},
+		"delayed":        {Message: full, MessageExpiry: &seconds, Delay: 1, Owner: []byte("somebody")},
 		"empty retained": {Message: &backend.Message{Topic: "will/empty", Retain: true}},
 	} {
 		t.Run(string(name), func(t *testing.T) {
@@ -199,7 +199,11 @@ func willMessage(t *testing.T, c *cluster) {
 			due := c.a.release(t, o.Lease, backend.ReleaseRequest{KeepWill: true})
 			from := time.Now().Add(time.Duration(w.Delay) * time.Second)
 			due = c.a.collect(t, due, "the will", has(backend.ChoreWill, name))
-			got := of(due, backend.ChoreWill, name)[0].Will
+			chore := of(due, backend.ChoreWill, name)[0]
+			got := chore.Will
+			if string(chore.Owner) != string(w.Owner) {
+				t.Errorf("it is the will of %q, want %q", chore.Owner, w.Owner)
+			}
 			if w.MessageExpiry == nil {
 				if got.Expires != 0 {
 					t.Errorf("expires %d, want never", got.Expires)
@@ -223,11 +227,13 @@ func willMessage(t *testing.T, c *cluster) {
 
 func willBorrowed(t *testing.T, c *cluster) {
 	w := will("will", 0)
+	w.Owner = []byte("owner")
 	o := c.a.open(t, "client", leavingWill(w))
 	copy(w.Message.Payload, "????")
+	copy(w.Owner, "?????")
 	w.Delay = 3600
 	wills := of(c.a.release(t, o.Lease, backend.ReleaseRequest{KeepWill: true}), backend.ChoreWill, "client")
-	if len(wills) != 1 || string(wills[0].Will.Payload) != "gone" {
+	if len(wills) != 1 || string(wills[0].Will.Payload) != "gone" || string(wills[0].Owner) != "owner" {
 		t.Errorf("the will is %+v", wills)
 	}
 }
@@ -235,11 +241,16 @@ func willBorrowed(t *testing.T, c *cluster) {
 func willAfterGateway(t *testing.T, c *cluster) {
 	joined := time.Now()
 	g := c.mortal(t, "dying")
-	g.open(t, "stays away", leaving("will", 1))
+	owned := will("will", 1)
+	owned.Owner = []byte("owner")
+	g.open(t, "stays away", leavingWill(owned))
 	g.open(t, "returns", leaving("will", 3))
 	all := c.a.collect(t, nil, "the will", has(backend.ChoreWill, "stays away"))
 	if passed := time.Since(joined); passed < c.h.Lease+time.Second-clockSlack {
 		t.Errorf("the will came %v after the gateway joined; its lease is %v, the delay 1 s", passed, c.h.Lease)
+	}
+	if w := of(all, backend.ChoreWill, "stays away")[0]; string(w.Owner) != "owner" {
+		t.Errorf("it is the will of %q", w.Owner)
 	}
 	o := c.b.open(t, "returns")
 	if !o.Present {

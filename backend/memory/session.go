@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -199,7 +200,7 @@ func (s *state) fireWill(ss *session, claimed *[]backend.Chore) {
 	if w.MessageExpiry != nil {
 		m.Expires = time.Now().Add(seconds(*w.MessageExpiry)).UnixMilli()
 	}
-	s.chores.add(backend.Chore{Kind: backend.ChoreWill, Client: ss.Client, Will: &m}, s.now(), claimed)
+	s.chores.add(backend.Chore{Kind: backend.ChoreWill, Client: ss.Client, Will: &m, Owner: w.Owner}, s.now(), claimed)
 }
 
 func cloneWill(w *backend.Will) *backend.Will {
@@ -208,6 +209,7 @@ func cloneWill(w *backend.Will) *backend.Will {
 	}
 	c := *w
 	c.Message = w.Message.Clone()
+	c.Owner = bytes.Clone(w.Owner)
 	if w.MessageExpiry != nil {
 		expiry := *w.MessageExpiry
 		c.MessageExpiry = &expiry

@@ -70,7 +70,7 @@ func FuzzDecode(f *testing.F) {
 	e := backend.Entry{Message: &backend.Message{Topic: "a", Payload: []byte("x"), QoS: 1}, QoS: 1, Share: "$share/g/a"}
 	f.Add(string(appendElement(nil, &e)))
 	f.Add("q1 20 " + string(appendElement(nil, &e)))
-	f.Add("w1700000000000 30 " + string(backend.AppendMessage(nil, e.Message)))
+	f.Add("w1700000000000 30 5 owner" + string(backend.AppendMessage(nil, e.Message)))
 	f.Add("1 2 3 4 5 6 node with spaces")
 	f.Fuzz(func(t *testing.T, text string) {
 		// What other programs have written must not stop this one.

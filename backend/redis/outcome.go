@@ -66,11 +66,15 @@ func decodeChore(c backend.ClientID, id, payload string) (backend.Chore, error) 
 	case 'e':
 		chore.Kind = backend.ChoreEnded
 	case 'w':
-		parts := strings.SplitN(rest, " ", 3)
-		if len(parts) != 3 {
+		parts := strings.SplitN(rest, " ", 4)
+		if len(parts) != 4 {
 			return bad(backend.ErrMalformed)
 		}
-		m, _, err := backend.DecodeMessage([]byte(parts[2]))
+		size, err := strconv.Atoi(parts[2])
+		if err != nil || size < 0 || size > len(parts[3]) {
+			return bad(backend.ErrMalformed)
+		}
+		m, _, err := backend.DecodeMessage([]byte(parts[3][size:]))
 		if err != nil {
 			return bad(err)
 		}
@@ -84,6 +88,9 @@ func decodeChore(c backend.ClientID, id, payload string) (backend.Chore, error) 
 			m.Expires = at + seconds*1000
 		}
 		chore.Kind, chore.Will = backend.ChoreWill, m
+		if size > 0 {
+			chore.Owner = []byte(parts[3][:size])
+		}
 	case 'q':
 		chore.Kind = backend.ChoreRequeue
 		for rest != "" {

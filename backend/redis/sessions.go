@@ -119,15 +119,16 @@ func (s *Store) deadOwner(ctx context.Context, owner, asks backend.NodeID) (dead
 // claimArgs are the arguments of the claim script behind the seat.
 func claimArgs(n *node, ticket string, r backend.OpenRequest, lost dead, least uint64) []any {
 	has, message, delay, expiry := 0, []byte(nil), uint32(0), ""
+	var owner []byte
 	if w := r.Will; w != nil {
-		has, message, delay = 1, backend.AppendMessage(nil, w.Message), w.Delay
+		has, message, delay, owner = 1, backend.AppendMessage(nil, w.Message), w.Delay, w.Owner
 		if w.MessageExpiry != nil {
 			expiry = strconv.FormatUint(uint64(*w.MessageExpiry), 10)
 		}
 	}
 	return []any{
 		string(n.ID), n.until.Load(), ticket, r.Principal, flag(r.CleanStart), r.Expiry,
-		has, message, delay, expiry, string(lost.id), lost.at, least, r.Window,
+		has, message, delay, expiry, string(lost.id), lost.at, least, r.Window, owner,
 	}
 }
 

@@ -27,7 +27,10 @@ type NamedSource struct {
 	Source
 }
 
-var _ gateway.Authorizer = Permissions(nil)
+var (
+	_ gateway.Authorizer = Permissions(nil)
+	_ gateway.Restorer   = Permissions(nil)
+)
 
 // Authorize asks the sources.
 func (p Permissions) Authorize(ctx context.Context, c *gateway.Client, a gateway.Access) error {

@@ -5,7 +5,9 @@ package auth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"github.com/sluice-mqtt/sluice/gateway"
@@ -110,6 +112,41 @@ func newLogin(by string) *Login { return &Login{By: by} }
 func LoginOf(c *gateway.Client) *Login {
 	l, _ := c.Data.(*Login)
 	return l
+}
+
+// stored is a login as it is kept beside the will of its client. Nothing but to
+// publish it will be asked for.
+type stored struct {
+	By string `json:"by"`
+	// Publish are the filters that the token allows to publish to; nil: it
+	// says nothing of topics.
+	Publish []string `json:"publish"`
+}
+
+// MarshalBinary is for the will of the client; see [gateway.Restorer].
+func (l *Login) MarshalBinary() ([]byte, error) {
+	s := stored{By: l.By}
+	if rules := l.grant.Load(); rules != nil {
+		s.Publish = rules.Publishable()
+	}
+	return json.Marshal(&s)
+}
+
+// Restore makes a login of what MarshalBinary said.
+func (Permissions) Restore(data []byte) (any, error) {
+	var s stored
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, fmt.Errorf("auth: a stored login: %w", err)
+	}
+	l := newLogin(s.By)
+	if s.Publish != nil {
+		rules, err := acl.Granted(s.Publish, nil, nil, "token")
+		if err != nil {
+			return nil, fmt.Errorf("auth: a stored login: %w", err)
+		}
+		l.grant.Store(&rules)
+	}
+	return l, nil
 }
 
 // Renew takes the grant of a newer login of the same client, which has

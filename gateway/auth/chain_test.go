@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sluice-mqtt/sluice/gateway"
+	"github.com/sluice-mqtt/sluice/gateway/auth/acl"
 	"github.com/sluice-mqtt/sluice/gateway/auth/password"
 	"github.com/sluice-mqtt/sluice/protocol"
 )
@@ -299,5 +300,49 @@ func TestCertificate(t *testing.T) {
 	}
 	if _, err := c.Authenticate(t.Context(), request("device-7", "x")); !errors.Is(err, gateway.ErrBadCredentials) {
 		t.Errorf("without a certificate: %v", err)
+	}
+}
+
+// TestStoredLogin: what is stored beside a will says what its client may publish.
+func TestStoredLogin(t *testing.T) {
+	t.Parallel()
+	grants := Permissions{{"token", Grants{}}}
+	for _, tt := range []struct {
+		name      string
+		publish   []string
+		subscribe []string
+		want      bool // may publish to a/b
+	}{
+		{"a list", []string{"x", "a/+"}, nil, true}, {"another list", []string{"x"}, []string{"a/+"}, false},
+		{"an empty list", []string{}, nil, false}, {"no list", nil, nil, false},
+	} {
+		login := newLogin("jwt")
+		if tt.publish != nil {
+			rules, err := acl.Granted(tt.publish, tt.subscribe, nil, "token")
+			if err != nil {
+				t.Fatal(err)
+			}
+			login.grant.Store(&rules)
+		}
+		text, err := login.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := grants.Restore(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &gateway.Client{ID: "c", Data: data}
+		if LoginOf(c).By != "jwt" || (LoginOf(c).grant.Load() != nil) != (tt.publish != nil) {
+			t.Errorf("%s: restored as %+v", tt.name, LoginOf(c))
+		}
+		if got := grants.Authorize(t.Context(), c, gateway.Access{Action: gateway.Publish, Topic: "a/b"}) == nil; got != tt.want {
+			t.Errorf("%s: may publish %v, want %v", tt.name, got, tt.want)
+		}
+	}
+	for _, text := range []string{"", "{", `{"publish":["a/#/b"]}`} {
+		if _, err := grants.Restore([]byte(text)); err == nil {
+			t.Errorf("%q is a login", text)
+		}
 	}
 }

@@ -6,7 +6,8 @@
 --        clients, 7 principal, 8 clean start, 9 expiry, 10 has a will, 11 its
 --        message, 12 its delay, 13 its message expiry or '', 14 gateway whose
 --        lease has ended or '', 15 when it ended in ms, 16 least epoch,
---        17 how many entries may be under way at once, 0 if that is not known
+--        17 how many entries may be under way at once, 0 if that is not known,
+--        18 whose will it is
 -- Result {-1} lease of the gateway ended, {-2, ...} see moved, {-4} another
 --        principal's; else as answer, with present, durable, incarnation,
 --        epoch, previous epoch, gateway and ticket, base, last, sent, inbox,
@@ -67,6 +68,9 @@ if ARGV[10] == '1' then
   set('will', ARGV[11])
   set('wdelay', ARGV[12])
   set('wexpiry', ARGV[13])
+  if ARGV[18] ~= '' then
+    set('wowner', ARGV[18])
+  end
 end
 local base, last, sent = 0, 0, 0
 if s.durable == '1' then

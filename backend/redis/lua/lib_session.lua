@@ -64,13 +64,15 @@ local function dropWill()
   unset('will')
   unset('wdelay')
   unset('wexpiry')
+  unset('wowner')
   unset('wat')
 end
 
 -- fireWill makes a chore of the will, if there still is one: it fires once.
 local function fireWill()
   if s.will then
-    chore('w' .. int(now) .. ' ' .. s.wexpiry .. ' ' .. s.will)
+    local owner = s.wowner or ''
+    chore('w' .. int(now) .. ' ' .. s.wexpiry .. ' ' .. int(#owner) .. ' ' .. owner .. s.will)
     dropWill()
   end
 end

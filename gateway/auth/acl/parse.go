@@ -126,6 +126,18 @@ func Granted(publishTo, subscribeTo, receiveFrom []string, where string) (Rules,
 	return rs, err
 }
 
+// Publishable lists the filters that rules of [Granted] allow to publish to; not
+// nil.
+func (rs Rules) Publishable() []string {
+	list := []string{}
+	for _, r := range rs {
+		if r.right&publish != 0 {
+			list = append(list, r.filter)
+		}
+	}
+	return list
+}
+
 func parseRule(keyword, rest string) (Rule, error) {
 	r := Rule{right: words["readwrite"], filter: rest, pattern: keyword == "pattern"}
 	if word, filter := cut(rest); filter != "" {
