@@ -144,7 +144,7 @@ func (m *admission) turn(deadline time.Time) bool {
 	now := time.Now()
 	r := m.connects.ReserveN(now, 1)
 	wait := r.DelayFrom(now)
-	if wait > deadline.Sub(now)/2 {
+	if wait > 0 && wait > deadline.Sub(now)/2 {
 		r.CancelAt(now)
 		return false
 	}

@@ -11,6 +11,9 @@ import (
 const (
 	wheelTick = 250 * time.Millisecond
 	wheelSize = 1024
+	// A turn that comes stalled late, because the process or its machine was
+	// held up, has not seen what clients sent meanwhile: it lies in the sockets.
+	stalled = time.Second
 )
 
 // wheel finds connections whose keep-alive has run out. Each connection is in
@@ -21,6 +24,7 @@ type wheel struct {
 	mu      sync.Mutex
 	buckets [wheelSize][]*conn
 	tick    int64 // the last one that was looked at
+	turned  time.Duration
 }
 
 // add puts a connection that has a keep-alive into the wheel.
@@ -60,21 +64,27 @@ func (w *wheel) run(ctx context.Context, g *Gateway) {
 func (w *wheel) turn(g *Gateway) {
 	now := g.now()
 	w.mu.Lock()
+	late := now-w.turned > wheelTick+stalled
+	w.turned = now
 	for w.tick < int64(now/wheelTick) {
 		w.tick++
 		b := &w.buckets[w.tick%wheelSize]
 		look := *b
 		*b = nil
 		for _, c := range look {
-			w.look(c, now)
+			w.look(c, now, late)
 		}
 	}
 	w.mu.Unlock()
 }
 
-// look ends a connection whose time is up, and keeps any other that lives.
-func (w *wheel) look(c *conn, now time.Duration) {
+// look ends a connection whose time is up, and keeps any other that lives; in a
+// turn that comes late nobody's time is up yet, so that what waits is read first.
+func (w *wheel) look(c *conn, now time.Duration, late bool) {
 	due := time.Duration(c.seen.Load()) + c.keepAlive
+	if late {
+		due = max(due, now+stalled)
+	}
 	if due > now {
 		c.mu.Lock()
 		over := c.ended

@@ -112,6 +112,25 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
+// TestKeepAliveAfterStall: a gateway that was held up reads first what came
+// meanwhile, before it takes a client for silent.
+func TestKeepAliveAfterStall(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newGateway(t, unhurried)
+		lively, silent := join(t, g, "lively", keepAlive(10)), join(t, g, "silent", keepAlive(10))
+		time.Sleep(15*time.Second - 10*time.Millisecond)
+		g.wheel.mu.Lock()
+		g.wheel.turned -= 5 * time.Second
+		g.wheel.mu.Unlock()
+		time.Sleep(wheelTick)
+		lively.ping()
+		silent.quiet()
+		time.Sleep(stalled + wheelTick)
+		silent.endsAt(0, 0, "DISCONNECT 0x8D", "closed")
+		lively.ping()
+	})
+}
+
 // TestKeepAliveNeedsWholePackets: bytes that never become a packet do not keep
 // a connection alive [MQTT-3.1.2-22].
 func TestKeepAliveNeedsWholePackets(t *testing.T) {

@@ -114,7 +114,9 @@ func TestWebSocketStream(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s in pieces of %d", test.name, chunk), func(t *testing.T) {
 				client, _, server := openWebSocket(t)
+				written := make(chan struct{})
 				go func() {
+					defer close(written)
 					for b := test.wire; len(b) > 0; {
 						n := min(chunk, len(b))
 						client.Write(b[:n])
@@ -128,6 +130,7 @@ func TestWebSocketStream(t *testing.T) {
 				if !bytes.Equal(got, test.want) {
 					t.Fatal("other bytes arrived")
 				}
+				<-written // Empty frames may still be on their way.
 				client.Write(frame(frameClose, []byte{0x03, 0xE8}))
 				if n, err := server.Read(got); n != 0 || err != io.EOF {
 					t.Fatalf("after the close frame: %d, %v, want EOF", n, err)
