@@ -39,6 +39,7 @@ func (k keys) nodes() string   { return string(k) + "{nodes}" }
 func (k keys) queues() string  { return string(k) + "{queues}" }
 func (k keys) version() string { return string(k) + "{v}" }
 func (k keys) users() string   { return string(k) + "{users}" }
+func (k keys) rules() string   { return string(k) + "{rules}" }
 
 func (k keys) run(id backend.NodeID) string     { return k.tag("g", string(id)) + "l" }
 func (k keys) clients(id backend.NodeID) string { return k.tag("g", string(id)) + "o" }

@@ -123,6 +123,11 @@ func (c *config) openPermissions(a *authentication) []error {
 			a.reloads = append(a.reloads, func(_ context.Context, force bool) bool { return f.Reload(force) })
 		}
 	}
+	if c.RedisACL {
+		if err := c.openRedisRules(a); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if c.JWTPublishClaim != "" || c.JWTSubscribeClaim != "" || c.JWTReceiveClaim != "" {
 		a.permit("token", auth.Grants{})
 	}

@@ -147,6 +147,7 @@ type config struct {
 	HashConcurrency   int           `env:"AUTH_HASH_CONCURRENCY" envDefault:"0" min:"0" max:"1024" doc:"Passwords that are computed at one time; 0: half as many as there are processors."`
 	PasswordMemory    time.Duration `env:"AUTH_PASSWORD_MEMORY" envDefault:"5m" min:"0s" max:"24h" doc:"How long a password that was right need not be computed again."`
 	ACLFile           string        `env:"AUTH_ACL_FILE" allowed:"path" doc:"Who may publish, subscribe and receive what, as in Mosquitto's acl_file. Empty, and nothing else says: everybody everything."`
+	RedisACL          bool          `env:"AUTH_REDIS_ACL" envDefault:"false" doc:"Whether rules of topics are in Redis, at REDIS_URL and under REDIS_KEY_PREFIX, where gateway acl puts them."`
 	JWTSecret         string        `env:"AUTH_JWT_SECRET" allowed:"text" secret:"true" doc:"Shared secret that tokens (JWT) are signed with by HS256, HS384 or HS512; at least 32 bytes. A client gives its token as password, or by the MQTT 5 authentication method JWT."`
 	JWTKeyFile        string        `env:"AUTH_JWT_KEY_FILE" allowed:"path" doc:"Public keys or certificates, as PEM, of which one has signed the tokens: RSA (RS, PS), ECDSA (ES) or Ed25519 (EdDSA)."`
 	JWTKeySetURL      string        `env:"AUTH_JWT_JWKS_URL" allowed:"URL" doc:"Where the public keys are as a JWK Set. It is asked again when it is 15 minutes old, and for a key that is not in it."`
@@ -168,7 +169,7 @@ type config struct {
 	HTTPTimeout       time.Duration `env:"AUTH_HTTP_TIMEOUT" envDefault:"1500ms" min:"10ms" max:"1m" doc:"How long its answer may take."`
 	HTTPConcurrency   int           `env:"AUTH_HTTP_CONCURRENCY" envDefault:"64" min:"1" max:"10000" doc:"Questions to it at one time; others wait."`
 	HTTPCache         time.Duration `env:"AUTH_HTTP_CACHE" envDefault:"1m" min:"0s" max:"24h" doc:"How long its answers are remembered; of those about who may connect, only a yes is. 0s: not at all, and each message waits for it."`
-	AuthReload        time.Duration `env:"AUTH_RELOAD_INTERVAL" envDefault:"10s" min:"0s" max:"24h" doc:"Between two looks at whether the files of users and permissions have changed; 0s: on SIGHUP only."`
+	AuthReload        time.Duration `env:"AUTH_RELOAD_INTERVAL" envDefault:"10s" min:"0s" max:"24h" doc:"Between two looks at whether users and permissions have changed, in files and in Redis; 0s: on SIGHUP only."`
 	DeniedPublish     string        `env:"AUTH_DENIED_PUBLISH" envDefault:"drop" oneof:"drop,disconnect" option:"DeniedPublish" doc:"What happens to a PUBLISH that is not allowed where MQTT has no reason code to say so."`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn, error" doc:"Least level that is logged."`

@@ -60,7 +60,7 @@ func commands() []command {
 		{"check-config", "print the configuration in force and where each value is from; exit 1 if it is wrong", checkConfig, false},
 		{"env", "print every environment variable as a Markdown table", printTable, false},
 		{"passwd", "make and change a file of users and passwords; see 'gateway passwd --help'", passwd, true},
-		{"acl", "say who may do what, and by which rule; see 'gateway acl --help'", aclCommand, true},
+		{"acl", "say who may do what, and change the rules in Redis; see 'gateway acl --help'", aclCommand, true},
 		{"healthcheck", "ask /readyz of HTTP_LISTEN, or of --url URL; exit 1 if not ready", healthcheck, true},
 		{"version", "print the version", printVersion, false},
 		{"help", "print this", help, false},

@@ -48,7 +48,7 @@ var arrows = map[string][]string{
 	"gateway/auth/token":    {"github.com/MicahParks/jwkset", "github.com/golang-jwt/jwt/v5"},
 	"gateway/auth/password": {"github.com/go-crypt/x", "golang.org/x/crypto"},
 	"cmd/gateway": {"backend", "backend/index", "backend/memory", "backend/nats", "backend/redis", "gateway", "gateway/admin",
-		"gateway/auth", "gateway/auth/callback", "gateway/events", "github.com/nats-io/nats.go", "gateway/auth/password", "gateway/auth/token", "golang.org/x/term", "protocol",
+		"gateway/auth", "gateway/auth/acl", "gateway/auth/callback", "gateway/events", "github.com/nats-io/nats.go", "gateway/auth/password", "gateway/auth/token", "golang.org/x/term", "protocol",
 		"github.com/caarlos0/env/v11"},
 	"docs/embed":     {"backend/memory", "gateway"},
 	"internal/house": {},

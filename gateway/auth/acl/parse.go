@@ -104,6 +104,51 @@ func ParseRules(lines []string, where string) (Rules, error) {
 	return rs, nil
 }
 
+// Canonical is a topic or pattern line as rules are kept that are not in a file:
+// with its access word, and one blank between the words. Two lines that say the
+// same are the same.
+func Canonical(line string) (text string, pattern bool, err error) {
+	if strings.ContainsAny(line, "\r\n") {
+		return "", false, errors.New("a rule is one line")
+	}
+	rs, err := ParseRules([]string{line}, "")
+	if err != nil {
+		return "", false, err
+	}
+	return rs[0].canonical(), rs[0].pattern, nil
+}
+
+func (r *Rule) canonical() string {
+	keyword := "topic"
+	if r.pattern {
+		keyword = "pattern"
+	}
+	for word, right := range words {
+		if right == r.right {
+			return keyword + " " + word + " " + r.filter
+		}
+	}
+	panic("acl: a rule without a word")
+}
+
+// Each calls f for the rules of every user, in order, each rule as [Canonical]:
+// first those of clients without a user, who is "", then those of users, then the
+// patterns.
+func (l *List) Each(f func(user string, pattern bool, lines []string)) {
+	call := func(user string, pattern bool, rs Rules) {
+		lines := make([]string, len(rs))
+		for i := range rs {
+			lines[i] = rs[i].canonical()
+		}
+		f(user, pattern, lines)
+	}
+	call("", false, l.nobody)
+	for _, u := range l.Users() {
+		call(u, false, l.users[u])
+	}
+	call("", true, l.patterns)
+}
+
 // Granted are the rules of a token that lists filters for each action. With
 // everything nil there are none. Where nothing is said of receiving, what may
 // be subscribed to may be received.
