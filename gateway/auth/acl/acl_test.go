@@ -270,3 +270,28 @@ func BenchmarkDecide(b *testing.B) {
 		l.Decide(c, a)
 	}
 }
+
+// TestCanonical: two lines that say the same are one.
+func TestCanonical(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		line, want string
+		pattern    bool
+	}{
+		{"topic a", "topic readwrite a", false}, {"  topic \t readwrite\ta ", "topic readwrite a", false},
+		{"topic write a b", "topic write a b", false}, {"topic publish a", "topic write a", false}, {"topic deny", "topic readwrite deny", false},
+		{"pattern read %c/#", "pattern read %c/#", true}, {"pattern subscribe u/%u", "pattern subscribe u/%u", true}, {"topic receive $x", "topic receive $x", false},
+		{"topic deny a", "topic deny a", false},
+	} {
+		for range 5 {
+			if got, pattern, err := Canonical(tt.line); got != tt.want || pattern != tt.pattern || err != nil {
+				t.Errorf("%q: %q, %v, %v", tt.line, got, pattern, err)
+			}
+		}
+	}
+	for _, line := range []string{"", "user ann", "topic", "topic allow a", "topic read a/#/b", "topic read a\ntopic read b", "# comment"} {
+		if got, _, err := Canonical(line); err == nil {
+			t.Errorf("%q is a rule: %q", line, got)
+		}
+	}
+}

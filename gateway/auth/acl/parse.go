@@ -123,8 +123,9 @@ func (r *Rule) canonical() string {
 	if r.pattern {
 		keyword = "pattern"
 	}
-	for word, right := range words {
-		if right == r.right {
+	// Of two words that mean the same, Mosquitto's.
+	for _, word := range []string{"read", "write", "readwrite", "deny", "subscribe", "receive"} {
+		if words[word] == r.right {
 			return keyword + " " + word + " " + r.filter
 		}
 	}
