@@ -78,9 +78,9 @@ func (g *Gateway) chore(ctx context.Context, ch *backend.Chore, of *Client) erro
 		will := *ch.Will
 		if will.QoS > 0 {
 			// A chore that is handed out twice is one message all the same.
-			will.ID = backend.PublishID{Client: backend.ClientID("$will/" + ch.ID), Incarnation: 1, PacketID: 1}
+			will.ID = oneMessage("will/" + ch.ID)
 		}
-		err := g.Publish(ctx, &will)
+		err := g.publishWill(ctx, &will)
 		if errors.Is(err, backend.ErrTooLarge) {
 			err = nil // it never fits; what could be stored and delivered was
 		}

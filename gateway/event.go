@@ -125,6 +125,8 @@ const (
 	DropStore
 	// DropBus: a QoS 0 message could not be given to the other gateways.
 	DropBus
+	// DropForward: a QoS 0 message could not be given to the [Forwarder].
+	DropForward
 	dropReasons
 )
 
@@ -150,6 +152,8 @@ func (d Drop) String() string {
 		return "store_unavailable"
 	case DropBus:
 		return "bus_unavailable"
+	case DropForward:
+		return "not_forwarded"
 	}
 	return "unknown"
 }

@@ -215,7 +215,7 @@ func (g *Gateway) Ready() error {
 		errs = append(errs, fmt.Errorf("%s: %w", part, err.(error)))
 		return true
 	})
-	for part, driver := range map[string]any{"bus": g.bus, "store": g.store} {
+	for part, driver := range map[string]any{"bus": g.bus, "store": g.store, "forwarder": g.opt.Forwarder} {
 		if h, ok := driver.(backend.Healthy); ok {
 			if err := h.Health(); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", part, err))

@@ -42,6 +42,9 @@ type Options struct {
 	Authorizer Authorizer
 	// Observer is told of events. Default: none.
 	Observer Observer
+	// Forwarder is given what is published, for others than MQTT clients.
+	// Default: none.
+	Forwarder Forwarder
 
 	// TrustedProxies are the networks whose X-Forwarded-For headers, in
 	// WebSocket requests, are believed. Default: none.

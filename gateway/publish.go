@@ -29,6 +29,7 @@ func (b *batch) send(ctx context.Context) error {
 	}
 	b.deliver(func(u *pub) bool { return u.msg.QoS == 0 })
 	b.forwardLive(ctx)
+	b.forwardAway(ctx, false) // counts what it loses
 	if len(b.touched) > 0 && (len(b.msgs) > 0 || len(b.retain) > 0) {
 		b.flush()
 	}
@@ -50,6 +51,9 @@ func (b *batch) send(ctx context.Context) error {
 	b.g.remember(b.pubs)
 	b.deliver(func(u *pub) bool { return u.msg.QoS > 0 && !u.had })
 	err := b.forward(ctx)
+	if err == nil {
+		err = b.forwardAway(ctx, true)
+	}
 	if err == nil {
 		err = b.forgetRefused(ctx)
 	}
@@ -132,6 +136,8 @@ func (b *batch) retainOneByOne(ctx context.Context) error {
 		}
 		switch {
 		case err == nil:
+		case b.c == nil && !errors.Is(err, backend.ErrFull) && !errors.Is(err, backend.ErrTooLarge):
+			return err
 		case u.ack == 0 && !errors.Is(err, backend.ErrFull) && !errors.Is(err, backend.ErrTooLarge):
 			b.g.log.Warn("retained message of QoS 0 was not stored", "err", err)
 		case !errors.Is(err, backend.ErrFull) && !errors.Is(err, backend.ErrTooLarge):
@@ -141,6 +147,8 @@ func (b *batch) retainOneByOne(ctx context.Context) error {
 			b.g.drop(DropRetainedFull, b.client(), &u.msg, 1)
 			u.msg.Retain = false
 			switch {
+			case b.c == nil: // who called Publish is told
+				u.done, u.code = u.msg.QoS > 0, protocol.QuotaExceeded
 			case u.ack == 0:
 			case b.c.v5:
 				u.done, u.code = true, protocol.QuotaExceeded
@@ -386,7 +394,9 @@ func (b *batch) hand(ctx context.Context, client backend.ClientID, epoch uint64,
 }
 
 // Publish publishes a message of the server's own, or of an embedding program,
-// as if a client had. With QoS 1 and 2 it returns when the message is stored.
+// as if a client had. With QoS 1 and 2 it returns when the message is stored. A
+// [RefusalError] says that a limit does not allow its topic, or to retain it; then
+// nobody gets it, or with QoS 0 only who is connected.
 func (g *Gateway) Publish(ctx context.Context, m *backend.Message) error {
 	if err := protocol.ValidTopicName(m.Topic); err != nil {
 		return err
@@ -397,10 +407,17 @@ func (g *Gateway) Publish(ctx context.Context, m *backend.Message) error {
 	if st == stateNew || st == stateStopped {
 		return ErrStopped
 	}
+	r := g.route(ctx, []byte(m.Topic))
+	if r.fault != protocol.Success {
+		return &RefusalError{Code: r.fault, Reason: "topic name too long or too deep"}
+	}
 	b := newBatch(g, nil)
 	defer b.free()
-	b.pubs = append(b.pubs, pub{msg: *m, route: g.route(ctx, []byte(m.Topic))})
+	b.pubs = append(b.pubs, pub{msg: *m, route: r})
 	err := b.send(ctx)
 	b.flush()
+	if err == nil && b.pubs[0].code == protocol.QuotaExceeded {
+		return errNotRetained
+	}
 	return err
 }

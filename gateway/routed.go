@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"hash/maphash"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +20,16 @@ const (
 	// routedPublishers bounds the publishers of one shard.
 	routedPublishers = 2048
 )
+
+// ownIdentity begins the publisher of identities that are no client's: each is for
+// one message, which may come by several gateways in any order, so that the one
+// that is not the first need not say so. There is one to compare with, or none.
+const ownIdentity = "$one/"
+
+// oneMessage is the identity of a message that has a name of its own.
+func oneMessage(name string) backend.PublishID {
+	return backend.PublishID{Client: backend.ClientID(ownIdentity + name), Incarnation: 1, PacketID: 1}
+}
 
 // routed remembers which QoS 2 publishes were routed to the live sessions here,
 // be it to none, so that one that is routed again (it may not have come here the
@@ -56,6 +67,7 @@ func (g *Gateway) remember(pubs []pub) {
 	var s *routedShard
 	var r *recent
 	var client backend.ClientID
+	var own bool
 	now := g.now()
 	for i := range pubs {
 		u := &pubs[i]
@@ -70,8 +82,9 @@ func (g *Gateway) remember(pubs []pub) {
 			s = g.routed.shard(client)
 			s.Lock()
 			r = s.of(client, now)
+			own = strings.HasPrefix(string(client), ownIdentity)
 		}
-		if u.again && r.has(u.msg.ID) {
+		if (u.again || own) && r.has(u.msg.ID) {
 			u.had = true
 			continue
 		}

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -240,5 +242,47 @@ func TestRecent(t *testing.T) {
 	}
 	if n := len(s.newer) + len(s.older); n > 2*routedPublishers {
 		t.Errorf("%d publishers are remembered", n)
+	}
+}
+
+// TestOneMessageManyGateways: a message with a name of its own that several
+// gateways are given comes once to who is connected to any of them, whichever is
+// the first and whatever is still on its way.
+func TestOneMessageManyGateways(t *testing.T) {
+	t.Parallel()
+	cl := newCluster(t, 3)
+	var readers []*client
+	for i, g := range cl.nodes {
+		c := join(t, g, fmt.Sprint("r", i))
+		c.subscribe(2, "#")
+		readers = append(readers, c)
+	}
+	const rounds = 50
+	var all sync.WaitGroup
+	for i := range rounds {
+		for _, g := range cl.nodes {
+			all.Go(func() {
+				m := backend.Message{Topic: fmt.Sprint(i), QoS: 1}
+				if err := g.Inject(context.Background(), &m, fmt.Sprint("name ", i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	for _, c := range readers {
+		got := map[string]int{}
+		for range rounds {
+			p, ok := c.next().(*protocol.Publish)
+			if !ok {
+				t.Fatal("something else came")
+			}
+			got[string(p.Topic)]++
+			c.send(ack(protocol.PUBACK, p.PacketID))
+		}
+		c.ping()
+		if len(got) != rounds {
+			t.Errorf("%d messages of %d", len(got), rounds)
+		}
 	}
 }

@@ -105,11 +105,11 @@ type (
 // Gauge is the kind of figures that go up and down.
 const Gauge = backend.Gauge
 
-// Figures returns what store, bus and observer count themselves, as far as they
-// do.
+// Figures returns what store, bus, observer and forwarder count themselves, as
+// far as they do.
 func (g *Gateway) Figures() []backend.Figure {
 	var all []backend.Figure
-	for _, driver := range []any{g.store, g.bus, g.opt.Observer} {
+	for _, driver := range []any{g.store, g.bus, g.opt.Observer, g.opt.Forwarder} {
 		if m, ok := driver.(backend.Measured); ok {
 			all = append(all, m.Figures()...)
 		}

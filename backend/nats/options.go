@@ -13,6 +13,7 @@ import (
 	natsgo "github.com/nats-io/nats.go"
 
 	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/backend/nats/subject"
 )
 
 // Options say where the bus is and what it may cost. The zero value is a
@@ -118,7 +119,7 @@ func (o *Options) validate() error {
 		bad("SubjectPrefix has %d bytes; allowed are %d", len(o.SubjectPrefix), maxPrefix)
 	}
 	for token := range strings.SplitSeq(o.SubjectPrefix, ".") {
-		if token == "" || string(appendToken(nil, token)) != token || strings.HasPrefix(token, "$") {
+		if token == "" || string(subject.AppendToken(nil, token)) != token || strings.HasPrefix(token, "$") {
 			bad("SubjectPrefix = %q: its parts, separated by dots, are not empty and have no space, *, >, %% and no $ in front", o.SubjectPrefix)
 			break
 		}

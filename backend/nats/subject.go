@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/sluice-mqtt/sluice/backend"
+	"github.com/sluice-mqtt/sluice/backend/nats/subject"
 )
 
 // Subjects, below the prefix:
@@ -17,49 +18,13 @@ import (
 //	node.<node>     notices and answers for one gateway
 //	probe.<node>    what comes back to its sender
 //
-// A level is a token: bytes that mean something in NATS become %XX, and the
-// empty level is a lone '%'. So every topic has exactly one subject and every
-// subject one topic.
+// Levels are tokens as package subject makes them. So every topic has exactly
+// one subject and every subject one topic.
 
 // maxSubject is the longest subject in bytes. A server takes control lines of
 // 4,096 bytes if not told otherwise, and closes the connection on a longer
 // one; names for routes and accounts need room in it as well.
 const maxSubject = 1024
-
-const hexDigits = "0123456789ABCDEF"
-
-// appendToken appends one level as a token.
-func appendToken(dst []byte, level string) []byte {
-	if level == "" {
-		return append(dst, '%')
-	}
-	for i := 0; i < len(level); i++ {
-		switch c := level[i]; {
-		case c <= ' ', c == 0x7f, c == '.', c == '*', c == '>', c == '%':
-			dst = append(dst, '%', hexDigits[c>>4], hexDigits[c&15])
-		default:
-			dst = append(dst, c)
-		}
-	}
-	return dst
-}
-
-// appendLevels appends levels as tokens, each after a dot, "+" as the wildcard
-// that it is in filters. In topics there is no "+" [MQTT-3.3.2-2].
-func appendLevels(dst []byte, levels string) []byte {
-	for level := range strings.SplitSeq(levels, "/") {
-		dst = append(dst, '.')
-		if level == "+" {
-			dst = append(dst, '*')
-			continue
-		}
-		dst = appendToken(dst, level)
-		if len(dst) > maxSubject {
-			return dst
-		}
-	}
-	return dst
-}
 
 // subjects makes the subjects of one prefix.
 type subjects struct {
@@ -72,11 +37,11 @@ func newSubjects(prefix string) subjects {
 }
 
 func (s *subjects) node(id backend.NodeID) string {
-	return string(appendToken([]byte(s.prefix+".node."), string(id)))
+	return string(subject.AppendToken([]byte(s.prefix+".node."), string(id)))
 }
 
 func (s *subjects) probe(id backend.NodeID) string {
-	return string(appendToken([]byte(s.prefix+".probe."), string(id)))
+	return string(subject.AppendToken([]byte(s.prefix+".probe."), string(id)))
 }
 
 // root appends what stands in front of the levels of a topic, of one class, or
@@ -103,7 +68,7 @@ func (s *subjects) topic(topic string, class backend.Class) string {
 		return s.all
 	}
 	var buf [maxSubject + 64]byte
-	b := appendLevels(s.root(buf[:0], topic, class), topic)
+	b := subject.AppendLevels(s.root(buf[:0], topic, class), topic, maxSubject)
 	if len(b) > maxSubject {
 		return s.all
 	}
@@ -122,7 +87,7 @@ func (s *subjects) filter(filter string, class backend.Class) []string {
 	} else if !hasParent { // "#"
 		return []string{string(b) + ".>"}
 	}
-	b = appendLevels(b, parent)
+	b = subject.AppendLevels(b, parent, maxSubject)
 	switch {
 	case len(b) > maxSubject:
 		return nil

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/sluice-mqtt/sluice/backend"
+	tokens "github.com/sluice-mqtt/sluice/backend/nats/subject"
 )
 
 func TestSubjectOfTopic(t *testing.T) {
@@ -129,7 +130,7 @@ func FuzzSubjects(f *testing.F) {
 		patterns := s.filter(filter, backend.ClassAcked)
 		heard := subject == s.all
 		if !heard {
-			if got := topicOf(strings.TrimPrefix(strings.TrimPrefix(subject, "p.x.q.1."), "p.x.d.1.")); got != topic {
+			if got, err := tokens.Topic(strings.TrimPrefix(strings.TrimPrefix(subject, "p.x.q.1."), "p.x.d.1.")); err != nil || got != topic {
 				t.Fatalf("topic %q has subject %q, which means %q", topic, subject, got)
 			}
 		}
@@ -157,26 +158,4 @@ func legalFilter(filter string) bool {
 		}
 	}
 	return true
-}
-
-// topicOf reads the tokens of a subject back.
-func topicOf(tokens string) string {
-	var b strings.Builder
-	for i, token := range strings.Split(tokens, ".") {
-		if i > 0 {
-			b.WriteByte('/')
-		}
-		if token == "%" {
-			continue
-		}
-		for j := 0; j < len(token); j++ {
-			if token[j] != '%' {
-				b.WriteByte(token[j])
-				continue
-			}
-			b.WriteByte(byte(strings.IndexByte(hexDigits, token[j+1])<<4 | strings.IndexByte(hexDigits, token[j+2])))
-			j += 2
-		}
-	}
-	return b.String()
 }

@@ -19,7 +19,7 @@ func loadConfig(environ []string) (config, []setting, []error) {
 	if len(errs) == 0 {
 		errs = append(errs, flatten(c.checkDrivers())...)
 		errs = append(errs, flatten(c.checkAnonymous())...)
-		errs = append(errs, flatten(c.checkEvents())...)
+		errs = append(errs, flatten(c.checkExtras())...)
 	}
 	return c, settings, errs
 }

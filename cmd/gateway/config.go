@@ -128,6 +128,9 @@ type config struct {
 	NATSTLSKey        string `env:"NATS_TLS_KEY_FILE" allowed:"path" doc:"Its private key (PEM)."`
 	NATSTLSInsecure   bool   `env:"NATS_TLS_INSECURE" envDefault:"false" doc:"Whether any certificate of NATS will do. Who is in between can read and change everything then."`
 
+	BridgePrefix string `env:"NATS_BRIDGE_PREFIX" allowed:"tokens" doc:"Lets applications on NATS (NATS_URL) take part: what is published comes on <prefix>.message.<topic>, and what they publish on <prefix>.publish.<topic> goes to MQTT clients; see docs/nats.md. Empty: neither."`
+	BridgeTopics list   `env:"NATS_BRIDGE_TOPICS" envDefault:"#" allowed:"topic filters" doc:"What of it goes to applications."`
+
 	HTTPListen address  `env:"HTTP_LISTEN" envDefault:"127.0.0.1:18083" allowed:"host:port, off" doc:"Where /healthz, /readyz, /metrics and the status page are. Everybody who reaches it may look."`
 	APIToken   apiToken `env:"HTTP_TOKEN" allowed:"16 to 1024 characters" secret:"true" doc:"Opens the API, and the parts of the status page that name clients, to who sends it (Authorization: Bearer …). Empty: there is no API."`
 

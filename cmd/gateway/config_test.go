@@ -27,7 +27,8 @@ func TestEveryOption(t *testing.T) {
 		"Authenticator": "made from AUTH_…",
 		"Enhanced":      "made from AUTH_…",
 		"Authorizer":    "made from AUTH_…",
-		"Observer":      "of an embedding program",
+		"Observer":      "made from EVENTS_…",
+		"Forwarder":     "made from NATS_BRIDGE_…",
 
 		"Store.Subscriptions": "MQTT_MAX_SUBSCRIPTIONS sets it as well",
 	}

@@ -64,6 +64,9 @@ func serve(p process) int {
 		}
 		return exitOK
 	}
+	if err == nil {
+		err = x.serve(g)
+	}
 	if err != nil {
 		return p.fail(named(err, settings)...)
 	}
@@ -82,15 +85,15 @@ func serve(p process) int {
 		s := <-p.signals
 		log.Info("stopping", "signal", s.String())
 	}
-	return p.shutdown(g, &c, log)
+	return p.shutdown(g, x, &c, log)
 }
 
 // shutdown drains, unless a second signal comes.
-func (p process) shutdown(g *gateway.Gateway, c *config, log *slog.Logger) int {
+func (p process) shutdown(g *gateway.Gateway, x *extras, c *config, log *slog.Logger) int {
 	ctx, cancel := context.WithTimeout(context.Background(), c.Drain+c.DrainDelay+closeLimit)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- g.Shutdown(ctx) }() // Ends with ctx, or with the process.
+	go func() { x.stop(); done <- g.Shutdown(ctx) }() // Ends with ctx, or with the process.
 	select {
 	case err := <-done:
 		if err != nil {

@@ -205,6 +205,7 @@ func problemOf(err error) *problem {
 	var p *problem
 	var bad *gateway.ConfigError
 	var invalid *protocol.Error
+	var refused *gateway.RefusalError
 	switch {
 	case errors.As(err, &p):
 		return p
@@ -212,6 +213,10 @@ func problemOf(err error) *problem {
 		return fault(http.StatusBadRequest, bad.Error())
 	case errors.As(err, &invalid):
 		return fault(http.StatusBadRequest, invalid.Error())
+	case errors.As(err, &refused) && refused.Code == protocol.QuotaExceeded:
+		return fault(http.StatusConflict, refused.Reason)
+	case errors.As(err, &refused):
+		return fault(http.StatusBadRequest, refused.Error())
 	case errors.Is(err, gateway.ErrNoDirectory):
 		return fault(http.StatusNotImplemented, err.Error())
 	case errors.Is(err, backend.ErrFull):

@@ -11,7 +11,9 @@ import (
 
 	"github.com/sluice-mqtt/sluice/backend"
 	"github.com/sluice-mqtt/sluice/gateway"
+	"github.com/sluice-mqtt/sluice/gateway/bridge"
 	"github.com/sluice-mqtt/sluice/gateway/events"
+	"github.com/sluice-mqtt/sluice/protocol"
 )
 
 // goodbyeLimit is how long the last events may take, after everything else.
@@ -20,8 +22,8 @@ const goodbyeLimit = 2 * time.Second
 // hasEvents reports whether anybody is to be told of events.
 func (c *config) hasEvents() bool { return c.EventsURL != "" || c.EventsNATS }
 
-// checkEvents finds what is wrong with the variables of events.
-func (c *config) checkEvents() error {
+// checkExtras finds what is wrong with the variables of events and the bridge.
+func (c *config) checkExtras() error {
 	if _, err := events.ParseKinds(c.EventKinds); err != nil {
 		return &problem{"EVENTS_KINDS", strings.Join(c.EventKinds, ","), err.Error()}
 	}
@@ -30,7 +32,11 @@ func (c *config) checkEvents() error {
 			return err
 		}
 	}
-	return nil
+	if c.BridgePrefix == "" {
+		return nil
+	}
+	_, err := c.newBridge(nil, nil)
+	return err
 }
 
 func (c *config) eventsHTTP() (*events.HTTP, error) {
@@ -74,6 +80,7 @@ func (c *config) openEvents(id string, connection func() (*natsgo.Conn, error), 
 type extras struct {
 	name   string // of the gateway
 	events *events.Teller
+	bridge *bridge.Bridge
 	nats   *natsgo.Conn // nil until somebody needs it
 }
 
@@ -92,7 +99,50 @@ func (c *config) openExtras(o *gateway.Options, log *slog.Logger) (*extras, erro
 	if x.events != nil {
 		o.Observer = x.events
 	}
+	if c.BridgePrefix == "" {
+		return x, nil
+	}
+	nc, err := x.connection(c, log)
+	if err == nil {
+		x.bridge, err = c.newBridge(nc, log)
+	}
+	if err != nil {
+		x.close()
+		return nil, err
+	}
+	o.Forwarder = x.bridge
 	return x, nil
+}
+
+// newBridge makes a bridge, or says what is wrong with its variables.
+func (c *config) newBridge(nc *natsgo.Conn, log *slog.Logger) (*bridge.Bridge, error) {
+	for _, f := range c.BridgeTopics {
+		if protocol.ValidFilter(f) != nil {
+			return nil, &problem{"NATS_BRIDGE_TOPICS", strings.Join(c.BridgeTopics, ","), f + " is no topic filter"}
+		}
+	}
+	b, err := bridge.New(bridge.Options{Conn: nc, Prefix: c.BridgePrefix, Topics: c.BridgeTopics, Hold: c.StoreHold, Logger: log})
+	if err != nil {
+		return nil, &problem{"NATS_BRIDGE_PREFIX", c.BridgePrefix, err.Error()}
+	}
+	return b, nil
+}
+
+// serve begins what needs the gateway that was started.
+func (x *extras) serve(g *gateway.Gateway) error {
+	if x.bridge == nil {
+		return nil
+	}
+	return x.bridge.Serve(g)
+}
+
+// stop ends what serve has begun, while the gateway still takes messages.
+func (x *extras) stop() {
+	if x.bridge != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), goodbyeLimit)
+		x.bridge.Stop(ctx)
+		cancel()
+	}
 }
 
 // connection is the one connection to NATS that is not the bus's.
