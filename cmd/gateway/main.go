@@ -6,12 +6,15 @@ package main
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"syscall"
+
+	"github.com/sluice-mqtt/sluice/backend/redis"
 )
 
 // The exit codes.
@@ -70,6 +73,7 @@ func commands() []command {
 func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	redis.SetClientLogger(slog.New(slog.DiscardHandler)) // serve has its own
 	os.Exit(run(process{os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr, signals}))
 }
 

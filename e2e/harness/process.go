@@ -320,11 +320,19 @@ func (g *Gateway) Logs() string {
 // and everything written.
 func Run(t testing.TB, args []string, env ...string) (code int, output string) {
 	t.Helper()
+	return RunInput(t, "", args, env...)
+}
+
+// RunInput is Run with something on standard input.
+func RunInput(t testing.TB, input string, args []string, env ...string) (code int, output string) {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := launch(exec.Command(path, args...), env, &log{})
+	cmd := exec.Command(path, args...)
+	cmd.Stdin = strings.NewReader(input)
+	p := launch(cmd, env, &log{})
 	select {
 	case <-p.exited:
 	case <-time.After(stopLimit):
