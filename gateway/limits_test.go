@@ -91,7 +91,7 @@ func TestOutboxMessages(t *testing.T) {
 func TestSlowDurable(t *testing.T) {
 	t.Parallel()
 	const limit, size, n = 16 << 10, 3000, 300
-	g := newGateway(t, func(o *Options) { o.Limits.OutboxBytes = limit })
+	g := newGateway(t, func(o *Options) { o.Limits.OutboxBytes, o.Timing.Write = limit, time.Hour })
 	s := join(t, g, "s", durable(1000), receiveMaximum(100))
 	s.subscribe(1, "a")
 	s.stop()

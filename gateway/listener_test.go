@@ -285,7 +285,8 @@ func TestF37SlowArrivals(t *testing.T) {
 		defer g.mu.Unlock()
 		return len(g.arrivals)+len(g.conns)+len(g.handshakes) == 0
 	})
-	if n := g.Stats().Refused[RefusedTLS]; n != 4 {
+	// The other handshakes may take too long as well, on a busy machine.
+	if n := g.Stats().Refused[RefusedTLS]; n < 4 {
 		t.Errorf("%d handshakes counted as failed, want 4", n)
 	}
 }

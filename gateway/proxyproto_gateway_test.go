@@ -132,7 +132,7 @@ func TestF50ProxyProtocol(t *testing.T) {
 // looks whether the port is open is no news.
 func TestProxyProtocolSlow(t *testing.T) {
 	t.Parallel()
-	g, _, _, log := behindBalancer(t, func(o *Options) { o.Timing.Connect = 200 * time.Millisecond })
+	g, _, _, log := behindBalancer(t, func(o *Options) { o.Timing.Connect = 2 * time.Second })
 	dialFrom(t, "127.0.0.1", g, "tcp").Close()
 	nc := dialFrom(t, "127.0.0.1", g, "tcp")
 	nc.Write([]byte("PROXY TCP4 192.0"))
