@@ -40,6 +40,7 @@ func (c *conn) authenticate(ctx context.Context, p *protocol.Connect, ack *proto
 	var err error
 	if p.HasAuthMethod {
 		id, err = c.authenticateEnhanced(ctx, p, r, ack)
+		c.g.measures.method(p.AuthMethod, err)
 	} else {
 		id, err = c.g.authenticateSimple(ctx, &r)
 	}

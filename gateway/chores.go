@@ -40,7 +40,7 @@ func (g *Gateway) doChores(ctx context.Context) {
 			g.storeFailed(err)
 			wait = time.Second
 		}
-		g.carryOut(ctx, due, nil)
+		g.carryOut(ctx, due, nil, willLater)
 		if !sleep(ctx, max(wait, time.Millisecond)) {
 			return
 		}
@@ -49,14 +49,16 @@ func (g *Gateway) doChores(ctx context.Context) {
 
 // carryOut does chores and tells the store. One that fails is handed out
 // again, here or elsewhere. Of is the client whose connection has just ended
-// here, if it is one that left them.
-func (g *Gateway) carryOut(ctx context.Context, due []backend.Chore, of *Client) {
+// here, if it is one that left them; cause is why they are due.
+func (g *Gateway) carryOut(ctx context.Context, due []backend.Chore, of *Client, cause willCause) {
 	if len(due) == 0 {
 		return
 	}
 	done := make([]backend.Chore, 0, len(due))
 	for _, ch := range due {
-		if err := g.chore(ctx, &ch, of); err != nil {
+		g.measures.chore(ch.Kind, choreTaken)
+		if err := g.chore(ctx, &ch, of, cause); err != nil {
+			g.measures.chore(ch.Kind, choreFailed)
 			g.log.Warn("chore failed, it will be tried again", "kind", int(ch.Kind), "client", string(ch.Client), "err", err)
 			continue
 		}
@@ -64,12 +66,17 @@ func (g *Gateway) carryOut(ctx context.Context, due []backend.Chore, of *Client)
 	}
 	sctx, cancel := g.storeContext(ctx)
 	defer cancel()
+	outcome := choreDone
 	if err := g.store.Finish(sctx, done); err != nil {
 		g.storeFailed(err)
+		outcome = choreFailed
+	}
+	for _, ch := range done {
+		g.measures.chore(ch.Kind, outcome)
 	}
 }
 
-func (g *Gateway) chore(ctx context.Context, ch *backend.Chore, of *Client) error {
+func (g *Gateway) chore(ctx context.Context, ch *backend.Chore, of *Client, cause willCause) error {
 	switch ch.Kind {
 	case backend.ChoreWill:
 		if !g.mayPublishWill(ctx, ch, of) {
@@ -88,6 +95,7 @@ func (g *Gateway) chore(ctx context.Context, ch *backend.Chore, of *Client) erro
 			return err
 		}
 		g.stats.wills.Add(1)
+		g.measures.wills[cause].Add(1)
 		g.observe(Event{Kind: EventWill, Client: &Client{ID: ch.Client}, Message: ch.Will})
 	case backend.ChoreEnded:
 		g.observe(Event{Kind: EventSessionEnded, Client: &Client{ID: ch.Client}})
@@ -108,7 +116,9 @@ func (g *Gateway) requeue(ctx context.Context, from backend.ClientID, entries []
 	b := newBatch(g, nil)
 	defer b.free()
 	for i := range out {
-		if !out[i].Matched {
+		if out[i].Matched {
+			g.measures.requeued.Add(1)
+		} else {
 			g.drop(DropGone, nil, entries[i].Message, 1)
 		}
 		if out[i].Refused > 0 {

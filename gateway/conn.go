@@ -308,6 +308,7 @@ func (c *conn) linger() {
 func (c *conn) detach(ctx context.Context) {
 	c.g.withdraw(c)
 	c.mu.Lock()
+	code := c.endCode
 	left := c.out.Unfinished()
 	c.g.stats.inflight.Add(-int64(c.out.InFlight()))
 	c.g.stats.queued.Add(-int64(c.out.Queued()))
@@ -335,5 +336,5 @@ func (c *conn) detach(ctx context.Context) {
 	if len(left) > 0 {
 		c.g.requeue(ctx, c.client.ID, left)
 	}
-	c.g.carryOut(ctx, due, &c.client)
+	c.g.carryOut(ctx, due, &c.client, causeOf(c, code))
 }

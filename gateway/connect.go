@@ -389,7 +389,7 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 	c.g.stats.connects[protocol.Success].Add(1)
 	c.g.log.Info("connected", "client", string(c.client.ID), "user", c.client.Username, "remote", c.client.Remote, "listener", c.client.Listener, "version", p.Version, "clean", p.CleanStart, "present", o.Present, "expiry", c.expiry, "keepalive", p.KeepAlive)
 	c.g.observe(Event{Kind: EventConnected, Client: &c.client})
-	c.g.carryOut(context.WithoutCancel(ctx), o.Due, nil)
+	c.g.carryOut(context.WithoutCancel(ctx), o.Due, nil, willTakenOver)
 	c.pump(context.WithoutCancel(ctx))
 	return true
 }

@@ -36,7 +36,8 @@ type Gateway struct {
 	handshakes   chan struct{}   // places for those that compute
 	admission    *admission
 
-	stats counters
+	stats    counters
+	measures measures
 	// tree holds the subscriptions of the clients connected here, shared ones
 	// excepted, for live deliveries.
 	tree *topictree.Tree[*conn, subscription]
@@ -105,6 +106,7 @@ func New(o Options) (*Gateway, error) {
 
 		renewNow: make(chan struct{}, 1),
 	}
+	g.measures.offer(o.Enhanced)
 	g.admission = newAdmission(&g.opt.Limits)
 	g.asking.questions = make(chan question, waitingQuestions)
 	if o.Authenticator == nil {
@@ -425,7 +427,10 @@ func (g *Gateway) authorize(ctx context.Context, c *Client, a Access) (err error
 			g.log.Error("authorizer panicked", "client", string(c.ID), "panic", p)
 		}
 	}()
-	return g.opt.Authorizer.Authorize(ctx, c, a)
+	if err = g.opt.Authorizer.Authorize(ctx, c, a); err != nil {
+		g.measures.denied(a.Action, err)
+	}
+	return err
 }
 
 // refusalCode is the reason code for an authorizer's no, if it is one that the

@@ -265,7 +265,7 @@ func (g *Gateway) DestroySession(ctx context.Context, id backend.ClientID) (bool
 			g.log.Warn("notice not sent", "client", string(id), "err", err)
 		}
 	}
-	g.carryOut(context.WithoutCancel(ctx), due, nil)
+	g.carryOut(context.WithoutCancel(ctx), due, nil, willServer)
 	return true, nil
 }
 

@@ -354,6 +354,9 @@ func (b *batch) tell(ctx context.Context) {
 func (b *batch) tellTargets(ctx context.Context, targets []backend.Target) {
 	for j := range targets {
 		t := &targets[j]
+		if t.Entry.Share != "" {
+			b.g.measures.shared.Add(1)
+		}
 		if t.Node == "" {
 			continue
 		}

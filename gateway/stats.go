@@ -105,11 +105,11 @@ type (
 // Gauge is the kind of figures that go up and down.
 const Gauge = backend.Gauge
 
-// Figures returns what store, bus, observer and forwarder count themselves, as
-// far as they do.
+// Figures returns what is counted besides [Stats]: here, and by store, bus,
+// observer, forwarder and authenticator, as far as they do.
 func (g *Gateway) Figures() []backend.Figure {
-	var all []backend.Figure
-	for _, driver := range []any{g.store, g.bus, g.opt.Observer, g.opt.Forwarder} {
+	all := g.measures.figures()
+	for _, driver := range []any{g.store, g.bus, g.opt.Observer, g.opt.Forwarder, g.opt.Authenticator} {
 		if m, ok := driver.(backend.Measured); ok {
 			all = append(all, m.Figures()...)
 		}

@@ -43,6 +43,8 @@ type Chain struct {
 	// Anonymous lets clients in that bring no user name, no password and no
 	// certificate that names them. They have no principal.
 	Anonymous bool
+
+	counts counts
 }
 
 var _ gateway.Verifier = (*Chain)(nil)
@@ -50,6 +52,7 @@ var _ gateway.Verifier = (*Chain)(nil)
 // Authenticate asks the chain.
 func (c *Chain) Authenticate(ctx context.Context, r *gateway.ConnectRequest) (gateway.Identity, error) {
 	if c.Anonymous && !r.HasUsername && !r.HasPassword && r.Client.PeerIdentity == "" {
+		c.counts.count("anonymous", nil)
 		return gateway.Identity{Data: newLogin("anonymous")}, nil
 	}
 	var verify func(context.Context) error
@@ -62,6 +65,7 @@ func (c *Chain) Authenticate(ctx context.Context, r *gateway.ConnectRequest) (ga
 			}
 			continue
 		}
+		c.counts.count(l.Name, err)
 		if err != nil {
 			return gateway.Identity{}, err
 		}
@@ -72,9 +76,11 @@ func (c *Chain) Authenticate(ctx context.Context, r *gateway.ConnectRequest) (ga
 	}
 	if verify != nil {
 		if err := verify(ctx); err != nil {
+			c.counts.count("none", err)
 			return gateway.Identity{}, err
 		}
 	}
+	c.counts.count("none", gateway.ErrNotAuthorized)
 	if r.HasUsername {
 		return gateway.Identity{}, gateway.ErrBadCredentials
 	}
