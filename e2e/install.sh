@@ -1,9 +1,9 @@
 #!/bin/sh
 # install.sh [PACKAGE...] installs what the tests use: the Mosquitto commands,
-# OpenSSL, Paho for Python, Chromium, Node and the NATS and Redis servers from
-# Debian, MQTT.js from npm; and each PACKAGE of Debian that has no command of its
-# name here. Says nothing and takes a moment where all is there. Without apt-get
-# or root it names what is missing.
+# OpenSSL, Paho for Python, Chromium, Node, Prometheus and the NATS and Redis
+# servers from Debian, MQTT.js from npm; and each PACKAGE of Debian that has no
+# command of its name here. Says nothing and takes a moment where all is there.
+# Without apt-get or root it names what is missing.
 set -eu
 cd "$(dirname "$0")"
 
@@ -22,6 +22,7 @@ command -v openssl >/dev/null || need openssl
 command -v mosquitto_passwd >/dev/null || need mosquitto
 command -v nats-server >/dev/null || need nats-server
 command -v redis-server >/dev/null || need redis-server
+command -v prometheus >/dev/null || need prometheus
 
 for package in "$@"; do
 	command -v "$package" >/dev/null || [ -x "/usr/sbin/$package" ] || need "$package"
