@@ -98,9 +98,6 @@ func takeFile(p *project) []string {
 func build(p *project) {
 	makeImages(p.engine, p.compose("config"))
 	p.with("VERSION=v0.0.0-of-the-test").compose("build", "gateway")
-	// Images are gigabytes: what the disk still has to write of them would hold
-	// up the fsync of Redis for seconds.
-	syscall.Sync()
 }
 
 // checkImage: what the Dockerfile promises.

@@ -38,6 +38,16 @@ func startEngine(t *testing.T) *engine {
 		// Both build by the engine itself, whose images it takes for the
 		// names that are in the Dockerfile.
 		"DOCKER_BUILDKIT=0", "COMPOSE_DOCKER_CLI_BUILD=0")
+	// Volumes are in memory: the fsync of Redis shall not wait behind the
+	// gigabytes of the images.
+	volumes := filepath.Join(dir, "data", "volumes")
+	if err := os.MkdirAll(volumes, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", volumes, "tmpfs", 0, "size=256m,mode=0711"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(volumes, 0) })
 	daemon := exec.Command("dockerd", "--host", "unix://"+socket, "--data-root", filepath.Join(dir, "data"),
 		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "--bridge", "none",
 		"--shutdown-timeout", "20")
