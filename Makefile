@@ -56,7 +56,7 @@ cluster: clients ## the end-to-end tests with clients spread at random over thre
 
 .PHONY: soak
 soak: clients ## the fault tests of a cluster in their long form
-	cd e2e && E2E_SOAK=1 $(GO) test -count=1 -timeout 2h -v -parallel 2 ./cluster
+	cd e2e && E2E_SOAK=1 $(GO) test -count=1 -timeout 2h -v -parallel 2 ./cluster ./security
 
 .PHONY: chaos
 chaos: clients ## break a cluster at random (SEED) for MINUTES, and check that nothing is lost
