@@ -55,6 +55,8 @@ type answer struct {
 	Subscriptions []backend.Subscription `json:",omitempty"`
 	Subscribers   []backend.Subscriber   `json:",omitempty"`
 	More          bool                   `json:",omitempty"`
+	// Full: a limit did not allow it.
+	Full bool `json:",omitempty"`
 }
 
 // asking is what a gateway has asked and been asked.
@@ -201,7 +203,9 @@ func (g *Gateway) answerTo(ctx context.Context, q *question) *answer {
 		g.refreshBans(ctx)
 	case askTrace:
 		for _, id := range q.Clients {
-			g.traceHere(id, time.Duration(q.Seconds)*time.Second)
+			if !g.traceHere(id, time.Duration(q.Seconds)*time.Second) {
+				a.Full = true
+			}
 		}
 	}
 	return a

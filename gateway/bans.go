@@ -82,12 +82,16 @@ func (c *conn) refuseBanned() (refused bool) {
 	return true
 }
 
-// loadBans reads all bans.
-func (g *Gateway) loadBans(ctx context.Context, store backend.Bans, revision uint64) (*banList, error) {
-	l := &banList{
+func newBanList(revision uint64) *banList {
+	return &banList{
 		revision: revision, clients: map[string]backend.Ban{}, users: map[string]backend.Ban{},
 		networks: map[int]map[netip.Prefix]backend.Ban{},
 	}
+}
+
+// loadBans reads all bans.
+func (g *Gateway) loadBans(ctx context.Context, store backend.Bans, revision uint64) (*banList, error) {
+	l := newBanList(revision)
 	for cursor, pages := "", 0; pages < backend.MaxBans; pages++ {
 		page, next, err := store.ListBans(ctx, cursor, 1000)
 		if err != nil {
@@ -212,18 +216,25 @@ func (g *Gateway) Ban(ctx context.Context, b backend.Ban) error {
 	return nil
 }
 
-// Unban ends a ban and tells whether there was one.
+// Unban ends a ban and tells whether there was one. The error is a [ConfigError]
+// for what can be no ban.
 func (g *Gateway) Unban(ctx context.Context, kind backend.BanKind, value string) (existed bool, err error) {
 	store, ok := g.store.(backend.Bans)
 	if !ok {
 		return false, ErrNoDirectory
 	}
-	if kind == backend.BanAddress {
-		if p, err := parseNetwork(value); err == nil {
-			if value = p.String(); p.IsSingleIP() {
-				value = p.Addr().String()
-			}
+	switch kind {
+	case backend.BanClient, backend.BanUser:
+	case backend.BanAddress:
+		p, err := parseNetwork(value)
+		if err != nil {
+			return false, &ConfigError{Field: "value", Value: fmt.Sprintf("%.40s", value), Allowed: "an IP address or a network"}
 		}
+		if value = p.String(); p.IsSingleIP() {
+			value = p.Addr().String()
+		}
+	default:
+		return false, &ConfigError{Field: "kind", Value: fmt.Sprintf("%.40s", kind), Allowed: "client, user, address"}
 	}
 	sctx, cancel := g.storeContext(ctx)
 	existed, err = store.RemoveBan(sctx, kind, value)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -297,7 +298,8 @@ func (g *Gateway) DeleteRetained(ctx context.Context, topic string) (bool, error
 
 // Trace has the packets of a client logged for so long, on every gateway, with
 // the sizes of payloads and never a payload; 0 ends it. Missing are gateways
-// that did not answer in time.
+// that did not answer in time. [backend.ErrFull]: some gateway traces as many as
+// it may; then none traces this client.
 func (g *Gateway) Trace(ctx context.Context, id backend.ClientID, d time.Duration) (missing []backend.NodeID, err error) {
 	nodes, err := g.nodes(ctx)
 	if err != nil {
@@ -308,10 +310,18 @@ func (g *Gateway) Trace(ctx context.Context, id backend.ClientID, d time.Duratio
 	}
 	q := question{What: askTrace, Clients: []backend.ClientID{id}, Seconds: int(min(d, maxTrace) / time.Second)}
 	answers := g.ask(ctx, nodes, q)
+	full := false
 	for _, n := range nodes {
 		if answers[n] == nil {
 			missing = append(missing, n)
+		} else if answers[n].Full {
+			full = true
 		}
+	}
+	if full {
+		q.Seconds = 0
+		g.ask(ctx, nodes, q)
+		return missing, fmt.Errorf("%w: %d clients are traced", backend.ErrFull, maxTraced)
 	}
 	return missing, nil
 }

@@ -274,6 +274,9 @@ func (c *conn) write(b []byte, n int) {
 		b, n = c.box.buf, 0
 		c.box.buf, c.box.pending = nil, len(b)
 		c.mu.Unlock()
+		if c.traced.Load() {
+			c.traceFrames("out", b)
+		}
 	}
 }
 

@@ -24,9 +24,10 @@ type traces struct {
 }
 
 // traceHere has the packets of a client logged from now on for so long, here;
-// 0 ends it.
-func (g *Gateway) traceHere(id backend.ClientID, d time.Duration) {
+// 0 ends it. It returns false if there are too many already.
+func (g *Gateway) traceHere(id backend.ClientID, d time.Duration) bool {
 	g.mu.Lock()
+	_, has := g.traces.until[id]
 	now := time.Now()
 	for other, until := range g.traces.until {
 		if now.After(until) {
@@ -36,7 +37,10 @@ func (g *Gateway) traceHere(id backend.ClientID, d time.Duration) {
 	switch {
 	case d <= 0:
 		delete(g.traces.until, id)
-	case len(g.traces.until) < maxTraced:
+	case !has && len(g.traces.until) >= maxTraced:
+		g.mu.Unlock()
+		return false
+	default:
 		if g.traces.until == nil {
 			g.traces.until = make(map[backend.ClientID]time.Time)
 		}
@@ -46,6 +50,7 @@ func (g *Gateway) traceHere(id backend.ClientID, d time.Duration) {
 	if c := g.clients.get(id); c != nil {
 		c.traced.Store(d > 0)
 	}
+	return true
 }
 
 // tracedUntil is when the trace of a client ends; zero if there is none.

@@ -389,6 +389,10 @@ func testRefusals(t *testing.T, c client) {
 		{name: "filter", method: "GET", path: "/retained", query: "filter=a%2F%23%2Fb", status: 400},
 		{name: "no id", method: "GET", path: "/client", status: 400},
 		{name: "no address", method: "PUT", path: "/bans", body: `{"kind":"address","value":"here"}`, status: 400},
+		{name: "expiry of 0", method: "POST", path: "/publish", body: `{"topic":"a","expiry_seconds":0}`, status: 400},
+		{name: "no ban of that kind", method: "DELETE", path: "/bans", query: "kind=foo&value=x", status: 400},
+		{name: "no address to unban", method: "DELETE", path: "/bans", query: "kind=address&value=here", status: 400},
+		{name: "too deep", method: "POST", path: "/publish", body: `{"topic":"` + strings.Repeat("a/", 70) + `"}`, status: 400},
 		{name: "trace", method: "PUT", path: "/client/trace", query: "id=x", body: `{"seconds":-1}`, status: 400},
 	} {
 		t.Run(test.name, func(t *testing.T) {

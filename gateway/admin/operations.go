@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/base64"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -138,7 +139,7 @@ func (a *api) publish(r *http.Request) (any, error) {
 		PayloadBase64 *[]byte `json:"payload_base64"`
 		QoS           byte    `json:"qos"`
 		Retain        bool    `json:"retain"`
-		Expiry        uint32  `json:"expiry_seconds"`
+		Expiry        *int64  `json:"expiry_seconds"`
 	}
 	if err := readJSON(r, &body); err != nil {
 		return nil, err
@@ -156,8 +157,11 @@ func (a *api) publish(r *http.Request) (any, error) {
 	case body.PayloadBase64 != nil:
 		m.Payload = *body.PayloadBase64
 	}
-	if body.Expiry > 0 {
-		m.Expires = a.cluster.StoreTime().Add(time.Duration(body.Expiry) * time.Second).UnixMilli()
+	if e := body.Expiry; e != nil {
+		if *e < 1 || *e > math.MaxUint32 {
+			return nil, fault(http.StatusBadRequest, "expiry_seconds: allowed is 1 to 4294967295")
+		}
+		m.Expires = a.cluster.StoreTime().Add(time.Duration(*e) * time.Second).UnixMilli()
 	}
 	if err := protocol.ValidTopicName(body.Topic); err != nil {
 		return nil, err
