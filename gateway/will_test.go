@@ -172,3 +172,28 @@ func TestPermissionsNotTold(t *testing.T) {
 	p.send(publish("b", "y", 1, 1), publish("a", "z", 1, 2))
 	s.expect("PUBLISH a=z q1 #2")
 }
+
+// TestDrainWills: as it is told to stop, a gateway publishes the wills of those it
+// sends away [MQTT-3.1.2-8], but for those with a delay whose clients are back
+// elsewhere before it has passed.
+func TestDrainWills(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		cl := newCluster(t, 2)
+		watch := join(t, cl.nodes[1], "watch")
+		watch.subscribe(1, "gone/#")
+		for id, delay := range map[string]uint32{"none": 0, "back": 10, "away": 10} {
+			join(t, cl.nodes[0], id, durable(60), will(protocol.Will{Topic: "gone/" + id, QoS: 1, Delay: delay}))
+		}
+		if err := cl.nodes[0].Shutdown(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		watch.expect("PUBLISH gone/none= q1 #1")
+		rejoin(t, cl.nodes[1], "back")
+		time.Sleep(9 * time.Second)
+		watch.quiet()
+		time.Sleep(5 * time.Second)
+		watch.expect("PUBLISH gone/away= q1 #2")
+		time.Sleep(time.Minute)
+		watch.quiet()
+	})
+}
