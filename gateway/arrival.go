@@ -59,13 +59,14 @@ func (g *Gateway) meet(ctx context.Context, a *arrival) {
 		return
 	}
 	if !c.arrive(ctx) {
-		g.serving.Done()
 		return
 	}
-	go func() { // ends with the connection
-		defer g.serving.Done()
-		c.stay(ctx)
-	}()
+	c.settleIn()
+	// What came behind CONNECT is not in the socket any more.
+	if len(c.held) == 0 && c.park() {
+		return
+	}
+	go c.stay(ctx) // until the client is silent or gone
 }
 
 // turnAway ends a connection that does not get as far as MQTT.

@@ -17,9 +17,10 @@ import (
 	"github.com/sluice-mqtt/sluice/protocol"
 )
 
-// conn is one connection. Its reader goroutine runs serve and owns the fields
-// above mu; those below are for whoever holds mu. No two connections are
-// locked at once, and neither the store nor the bus is called under a lock.
+// conn is one connection. Its reader, which is one goroutine at a time and none
+// while the connection is parked, owns the fields above mu; those below are for
+// whoever holds mu. No two connections are locked at once, and neither the
+// store nor the bus is called under a lock.
 type conn struct {
 	g       *Gateway
 	serial  uint64 // tells connections apart, in the order of accepting
@@ -37,6 +38,10 @@ type conn struct {
 	durable    bool // the session has an inbox
 	v5         bool
 	problems   bool // the client wants reason strings [MQTT-3.1.2-29]
+	hosted     bool // somebody waits in ServeConn, with a goroutine
+	// attentive: the reader keeps its goroutine while nothing comes.
+	attentive bool
+	traced    atomic.Bool // its packets are logged
 
 	in session.Inbound
 	// inflight is what the gateway's figures have of in.
@@ -47,19 +52,18 @@ type conn struct {
 	permitted permit
 	// expiry is the session expiry interval in force, in seconds.
 	expiry     uint32
-	window     uint16 // deliveries under way at most
 	maxPacket  uint32 // the client's, 0 is none
+	window     uint16 // deliveries under way at most
+	hasWill    bool   // given with CONNECT
+	willless   bool   // the client said goodbye: no will
+	goodbye    protocol.ReasonCode
+	hasGoodbye bool
 	enhanced   *enhanced
 	authTimer  *time.Timer   // ends the connection when its credentials do
-	hasWill    bool          // given with CONNECT
-	willless   bool          // the client said goodbye: no will
 	newExpiry  *uint32       // said with goodbye
 	keepAlive  time.Duration // with the grace; 0 is none
 	seen       atomic.Int64  // when bytes came last, in ns since the start
 	since      time.Duration // when it was connected, since the start
-	traced     atomic.Bool   // its packets are logged
-	goodbye    protocol.ReasonCode
-	hasGoodbye bool
 
 	mu      sync.Mutex
 	box     outbox
@@ -72,13 +76,15 @@ type conn struct {
 	up      bool
 	ended   bool
 	endCode protocol.ReasonCode
-	endText string
 	pumping bool // a goroutine is in pump
 	repump  bool // it is to look again
 	resync  bool // the inbox is to be read, whatever is known of it
 	polling bool // a timer is set that looks for lost mail
 	// retrying: a timer is set for a store that did not answer a pump.
 	retrying bool
+	parked   bool  // without a reader
+	parkedAs int32 // the file descriptor of the last time
+	endText  string
 	touched  uint64
 	gone     chan struct{} // closed by finish, made by whoever waits
 	// overtaken is the newest epoch that was given out for the client while
@@ -89,7 +95,7 @@ type conn struct {
 var connSerials atomic.Uint64
 
 func newConn(g *Gateway, a *arrival) *conn {
-	c := &conn{g: g, serial: connSerials.Add(1), nc: a.nc, came: a, visitor: a.visitor, problems: true}
+	c := &conn{g: g, serial: connSerials.Add(1), nc: a.nc, came: a, visitor: a.visitor, problems: true, attentive: true}
 	c.client.Listener, c.client.Remote = a.listener, a.remote
 	c.client.Certificate, c.client.PeerIdentity = a.certificate, a.identity
 	switch s := a.nc.(type) {
@@ -104,9 +110,11 @@ func newConn(g *Gateway, a *arrival) *conn {
 // now is the time on the gateway's monotonic clock.
 func (g *Gateway) now() time.Duration { return time.Since(g.started) }
 
-// serve takes the connection from CONNECT to its end.
+// serve takes the connection from CONNECT to its end, in one goroutine.
 func (c *conn) serve(ctx context.Context) {
+	c.hosted = true
 	if c.arrive(ctx) {
+		c.settleIn()
 		c.stay(ctx)
 	}
 }
@@ -126,25 +134,47 @@ func (c *conn) arrive(ctx context.Context) (up bool) {
 	return c.admit(ctx)
 }
 
-// stay reads until the connection is over, then clears up. It may run in
-// another goroutine than arrive: one whose stack has not grown yet is what an
-// idle connection costs.
-func (c *conn) stay(ctx context.Context) {
-	defer c.finish(ctx)
-	defer c.recovered()
+// settleIn begins the life of a connection that is up.
+func (c *conn) settleIn() {
 	c.nc.SetReadDeadline(time.Time{})
-	c.mu.Lock()
-	over := c.ended // its deadline was wiped out
-	c.mu.Unlock()
-	if over {
-		return
-	}
 	c.touch()
 	c.pace = c.g.opt.Limits.newPace()
 	c.g.wheel.add(c)
-	if c.process(ctx, nil) { // what came behind CONNECT
-		c.readAll(func(b []byte) bool { return c.process(ctx, b) })
+}
+
+// stay reads until the connection is parked, or over: then it clears up. Each
+// time it runs in a goroutine whose stack is as small as it gets.
+func (c *conn) stay(ctx context.Context) {
+	parked := false
+	defer func() {
+		if !parked {
+			c.finish(ctx)
+		}
+	}()
+	defer c.recovered()
+	c.wokenUp()
+	c.mu.Lock()
+	over := c.ended // its deadline may have been wiped out
+	c.mu.Unlock()
+	over = over || !c.process(ctx, nil) // what was read before
+	for !over {
+		over = c.readAll(func(b []byte) bool { return c.process(ctx, b) })
+		if !over {
+			if parked = c.park(); parked {
+				return
+			}
+			over = c.stayAwake()
+		}
 	}
+}
+
+// stayAwake is for a connection that should be parked and can not be. It
+// reports whether it is over.
+func (c *conn) stayAwake() bool {
+	c.attentive = true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
 }
 
 // recovered keeps a fault in the handling of one client's packets from
@@ -171,8 +201,7 @@ func (c *conn) end(code protocol.ReasonCode, text string) {
 	c.endLocked(code, text)
 	c.mu.Unlock()
 	c.flush()
-	// The reader is woken and finds out.
-	c.nc.SetReadDeadline(time.Unix(1, 0))
+	c.interrupt()
 }
 
 func (c *conn) endLocked(code protocol.ReasonCode, text string) {
@@ -255,6 +284,7 @@ const lingerTime = time.Second
 
 // finish lets go of everything. It runs in the reader's goroutine, last.
 func (c *conn) finish(ctx context.Context) {
+	defer c.g.serving.Done()
 	c.mu.Lock()
 	c.ended, c.up = true, false
 	code, text := c.endCode, c.endText
@@ -282,6 +312,7 @@ func (c *conn) finish(ctx context.Context) {
 	c.mu.Unlock()
 	c.wait()
 	c.linger()
+	c.g.lot.remove(c)
 	c.nc.Close()
 	c.g.forget(c)
 }

@@ -55,6 +55,7 @@ type Gateway struct {
 	reviewed     time.Duration // when the last review began; its goroutine's own
 	renewNow     chan struct{} // the lease is to be renewed before its time
 	wheel        wheel
+	lot          lot
 	sys          sysTopics
 	asking       asking
 	bans         bans
@@ -157,6 +158,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.cancel = cancel
 	g.state = stateRunning
+	g.lot.prepare(life, g)
 	g.background.Go(func() { g.wheel.run(life, g) })      // until cancel
 	g.background.Go(func() { g.keepLease(life) })         // until cancel
 	g.background.Go(func() { g.doChores(life) })          // until cancel
@@ -283,6 +285,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		g.mu.Lock()
 		for c := range g.conns {
 			c.nc.Close()
+			c.unpark()
 		}
 		g.mu.Unlock()
 		<-closed
@@ -357,7 +360,6 @@ func (g *Gateway) ServeConn(ctx context.Context, nc net.Conn, listener string) e
 		nc.Close()
 		return err
 	}
-	defer g.serving.Done()
 	stop := context.AfterFunc(ctx, func() { c.end(protocol.ServerShuttingDown, "connection was cancelled") })
 	defer stop()
 	c.serve(context.WithoutCancel(ctx))

@@ -190,7 +190,7 @@ func (c *conn) brokenLocked() {
 		c.ended, c.endCode, c.endText = true, protocol.UnspecifiedError, "write failed"
 	}
 	c.mu.Unlock()
-	c.nc.SetReadDeadline(time.Unix(1, 0))
+	c.interrupt()
 }
 
 // tryWrite writes what it can without waiting. Where the connection has no

@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 const (
@@ -18,16 +20,19 @@ const (
 
 var readBuffers = sync.Pool{New: func() any { b := new([readBuffer]byte); return b }}
 
-// readAll hands every read to process, which returns false to stop, until the
-// connection is over. Bytes of an incomplete packet are in c.held in between.
-func (c *conn) readAll(process func([]byte) bool) {
+// readAll hands every read to process, which returns false to stop. It returns
+// true then, and when the connection is over; false when there is nothing to
+// read and the reader is not to wait for it. Bytes of an incomplete packet are
+// in c.held in between.
+func (c *conn) readAll(process func([]byte) bool) (over bool) {
 	if c.raw == nil {
 		c.readBlocking(process)
-		return
+		return true
 	}
-	// One RawRead for the whole life: its callback is called whenever the
-	// socket may have something, and the goroutine is parked in between
-	// without any buffer.
+	silent := false
+	// One RawRead for as long as the goroutine lasts: its callback is called
+	// whenever the socket may have something, and the goroutine is parked in
+	// between without any buffer.
 	err := c.raw.Read(func(fd uintptr) bool {
 		for {
 			buf := readBuffers.Get().(*[readBuffer]byte)
@@ -53,13 +58,21 @@ func (c *conn) readAll(process func([]byte) bool) {
 				c.pace.rest(c)
 			}
 			if wait {
-				return false
+				silent = !c.attentive
+				return silent
 			}
 		}
 	})
-	if err != nil {
+	switch {
+	case err == nil:
+	case c.came == nil && errors.Is(err, os.ErrDeadlineExceeded):
+		// Silent for long, or ended by another: park finds out which.
+		c.nc.SetReadDeadline(time.Time{})
+		silent, c.attentive = true, false
+	default:
 		c.lost(err)
 	}
+	return !silent
 }
 
 // waiter is a connection that can wait for something to read without holding a
