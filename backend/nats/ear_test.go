@@ -1,6 +1,7 @@
 package nats_test
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -104,13 +105,20 @@ func gateways(t *testing.T, s *service, n int, change func(o *nats.Options)) []*
 	return list
 }
 
+// start starts a gateway on a server that is there. On a busy machine that may
+// take longer than a test's ConnectTimeout.
 func start(t *testing.T, o nats.Options, node backend.NodeID) *gateway {
 	t.Helper()
-	g := &gateway{newBackend(t, o), newEar(), o}
-	if err := g.Start(t.Context(), node, g.ear); err != nil {
-		t.Fatalf("Start of %s: %v", node, err)
+	for tries := 1; ; tries++ {
+		g := &gateway{newBackend(t, o), newEar(), o}
+		err := g.Start(t.Context(), node, g.ear)
+		if err == nil {
+			return g
+		}
+		if !errors.Is(err, backend.ErrUnavailable) || tries == 20 {
+			t.Fatalf("Start of %s: %v", node, err)
+		}
 	}
-	return g
 }
 
 func (g *gateway) subscribe(t *testing.T, filter string) {
