@@ -26,6 +26,7 @@ type conn struct {
 	serial  uint64 // tells connections apart, in the order of accepting
 	nc      net.Conn
 	raw     syscall.RawConn // nil where there is no non-blocking access
+	frames  *webSocketConn  // nc, where raw is below WebSocket frames
 	client  Client          // complete and constant once connected
 	came    *arrival        // nil once connected
 	visitor *visitor        // nil where addresses have no limits
@@ -98,11 +99,17 @@ func newConn(g *Gateway, a *arrival) *conn {
 	c := &conn{g: g, serial: connSerials.Add(1), nc: a.nc, came: a, visitor: a.visitor, problems: true, attentive: true}
 	c.client.Listener, c.client.Remote = a.listener, a.remote
 	c.client.Certificate, c.client.PeerIdentity = a.certificate, a.identity
-	switch s := a.nc.(type) {
+	socket := a.nc
+	if w, ok := socket.(*webSocketConn); ok {
+		c.frames, socket = w, w.Conn
+	}
+	switch s := socket.(type) {
 	case *net.TCPConn:
 		c.raw, _ = s.SyscallConn()
 	case *net.UnixConn:
 		c.raw, _ = s.SyscallConn()
+	default:
+		c.frames = nil // TLS
 	}
 	return c
 }

@@ -196,7 +196,7 @@ func (c *conn) brokenLocked() {
 // tryWrite writes what it can without waiting. Where the connection has no
 // non-blocking access it writes nothing.
 func (c *conn) tryWrite(b []byte) (n int, err error) {
-	if c.raw == nil {
+	if c.raw == nil || c.frames != nil {
 		return 0, nil
 	}
 	w := rawWrites.Get().(*rawWrite)

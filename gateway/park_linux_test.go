@@ -99,6 +99,50 @@ func TestParked(t *testing.T) {
 	eventually(t, "nobody is kept in a slot", func() bool { return g.lot.occupied() == 0 })
 }
 
+// TestParkedWebSocket: a client over WebSocket has no goroutine either, and may
+// be silent in the middle of a frame.
+func TestParkedWebSocket(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, func(o *Options) {
+		o.Listeners = append(o.Listeners, Listener{Name: "ws", Address: "127.0.0.1:0", WebSocketPaths: []string{"/mqtt"}})
+	})
+	nc, from, _ := request(t, g.Addr("ws").String(), "/mqtt", "Sec-WebSocket-Protocol: mqtt")
+	send := func(b []byte) {
+		if _, err := nc.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(first byte, payload string) {
+		t.Helper()
+		f, got, err := readFrame(from)
+		if err != nil || f != first || payload != "" && string(got) != payload {
+			t.Fatalf("frame %#x %q, %v; want %#x %q", f, got, err, first, payload)
+		}
+	}
+	connect, err := protocol.AppendPacket(nil, connectPacket("c"), protocol.V5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(frame(frameBinary, connect))
+	expect(frameBinary, "")
+	eventually(t, "parked after CONNACK", func() bool { return g.isParked("c") })
+	ping := frame(frameBinary, []byte{0xC0, 0})
+	for cut := range len(ping) {
+		g.long("c")
+		send(ping[:cut])
+		eventually(t, "parked in the middle", func() bool { return g.isParked("c") })
+		send(ping[cut:])
+		expect(frameBinary, "\xd0\x00")
+	}
+	g.long("c")
+	send(frame(framePing, []byte("x")))
+	expect(framePong, "x")
+	eventually(t, "parked after a ping", func() bool { return g.isParked("c") })
+	send(frame(frameClose, []byte{0x03, 0xE8}))
+	expect(frameClose, "\x03\xe8")
+	eventually(t, "gone", func() bool { return g.clients.get("c") == nil })
+}
+
 // TestChatty: a client that speaks again at once keeps its goroutine until it
 // has been silent for a while.
 func TestChatty(t *testing.T) {

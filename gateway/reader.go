@@ -29,6 +29,9 @@ func (c *conn) readAll(process func([]byte) bool) (over bool) {
 		c.readBlocking(process)
 		return true
 	}
+	if c.frames != nil && c.frames.early != nil && !c.readEarly(process) {
+		return true
+	}
 	silent := false
 	// One RawRead for as long as the goroutine lasts: its callback is called
 	// whenever the socket may have something, and the goroutine is parked in
@@ -39,6 +42,8 @@ func (c *conn) readAll(process func([]byte) bool) (over bool) {
 			n, err := syscall.Read(int(fd), buf[:])
 			goOn, wait := true, false
 			switch {
+			case n > 0 && c.frames != nil:
+				goOn = c.processFrames(process, buf[:n])
 			case n > 0:
 				goOn = process(buf[:n])
 			case err == nil:
@@ -75,39 +80,45 @@ func (c *conn) readAll(process func([]byte) bool) (over bool) {
 	return !silent
 }
 
-// waiter is a connection that can wait for something to read without holding a
-// buffer.
-type waiter interface{ WaitRead() error }
+// readEarly processes what came before the first read.
+func (c *conn) readEarly(process func([]byte) bool) (goOn bool) {
+	early := c.frames.early
+	c.frames.early = nil
+	return c.processFrames(process, early)
+}
 
-// readBlocking reads where there is no non-blocking access. A connection that
-// can not wait without a buffer holds a small one meanwhile.
-func (c *conn) readBlocking(process func([]byte) bool) {
-	idle, canWait := c.nc.(waiter)
-	var small []byte
-	if !canWait {
-		small = make([]byte, smallRead)
+// processFrames processes what the bytes of WebSocket frames carry.
+func (c *conn) processFrames(process func([]byte) bool, b []byte) (goOn bool) {
+	n, err := c.frames.decode(b)
+	if n > 0 && !process(b[:n]) {
+		return false
 	}
+	if err != nil {
+		c.lost(err)
+	}
+	return err == nil
+}
+
+// readBlocking reads where there is no non-blocking access. The connection
+// holds a small buffer while it waits.
+func (c *conn) readBlocking(process func([]byte) bool) {
+	small := make([]byte, smallRead)
 	for more := false; ; {
 		var n int
 		var err error
 		goOn := true
-		if !more && !canWait {
+		if !more {
 			if n, err = c.nc.Read(small); n > 0 {
 				goOn = process(small[:n])
 			}
 			more = n == len(small)
 		} else {
-			if !more {
-				err = idle.WaitRead()
+			buf := readBuffers.Get().(*[readBuffer]byte)
+			if n, err = c.nc.Read(buf[:]); n > 0 {
+				goOn = process(buf[:n])
 			}
-			if err == nil {
-				buf := readBuffers.Get().(*[readBuffer]byte)
-				if n, err = c.nc.Read(buf[:]); n > 0 {
-					goOn = process(buf[:n])
-				}
-				readBuffers.Put(buf)
-				more = n == readBuffer
-			}
+			readBuffers.Put(buf)
+			more = n == readBuffer
 		}
 		if !goOn {
 			return

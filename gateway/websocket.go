@@ -6,9 +6,6 @@ package gateway
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"encoding/binary"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -17,7 +14,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	// The package goes on under the path github.com/coder/websocket, with the
@@ -30,24 +26,11 @@ const (
 	// about 1 KiB, cookies included; net/http adds 4 KiB of its own before it
 	// answers 431.
 	webSocketHeaders = 8 << 10
-	// webSocketFirst is how much is read from a socket that was silent: a
-	// frame with a PINGREQ or with a small PUBLISH. It is part of each
-	// connection, so that a silent one holds no other buffer.
-	webSocketFirst = 32
-	// webSocketBuffer is how much is read from a socket that has more.
-	webSocketBuffer = 16 << 10
-	// webSocketParting is how long the frame that tells the peer why it is
-	// disconnected may take. The socket's buffer takes it at once, or the peer
-	// does not read and would not learn it either way.
-	webSocketParting = 20 * time.Millisecond
 )
 
 // webSocketSubprotocols in order of preference: the one that the standard
 // asks for [MQTT-6.0.0-4], and that of MQTT 3.1, which clients still offer.
 var webSocketSubprotocols = []string{"mqtt", "mqttv3.1"}
-
-// errTextFrame ends a connection that sent something else than binary frames.
-var errTextFrame = errors.New("websocket: text frame [MQTT-6.0.0-1]")
 
 // webSocketServer serves [webSocketHandler]. A client has until connect to
 // send its request. The server has no address and is not started.
@@ -79,6 +62,8 @@ func webSocketServer(paths, origins []string, connect time.Duration, log *slog.L
 //     The connection is of no more use then, but to be closed.
 //   - Ping and empty frames are answered or skipped inside of Read, and do not
 //     prolong its deadline.
+//   - A Read of a frame that breaks RFC 6455 tells the peer so, as far as that
+//     is possible at once, and returns an error. Nothing more is read.
 //   - Close closes at once. Before it, CloseWrite tells the peer that this is
 //     the orderly end; then Read goes on until the peer has agreed.
 func webSocketHandler(paths, origins []string, serve func(*http.Request, net.Conn)) http.Handler {
@@ -96,18 +81,18 @@ func webSocketHandler(paths, origins []string, serve func(*http.Request, net.Con
 			return
 		}
 		h := hijacker{ResponseWriter: w}
-		frames, err := websocket.Accept(&h, r, &websocket.AcceptOptions{
+		upgrade, err := websocket.Accept(&h, r, &websocket.AcceptOptions{
 			Subprotocols:       webSocketSubprotocols,
 			InsecureSkipVerify: true, // Checked above, by our own rules.
 		})
 		if err != nil {
 			return // It has been answered.
 		}
-		frames.SetReadLimit(-1) // Packets have their limit; messages need none.
+		upgrade.CloseNow() // It has done its part; the frames are read and written here.
 		if own, ok := h.socket.Conn.(*requestConn); ok {
 			h.socket.Conn = own.Conn // It is not the server's any more.
 		}
-		serve(r, &webSocketConn{webSocketSocket: h.socket, frames: frames})
+		serve(r, h.socket)
 	})
 }
 
@@ -149,209 +134,27 @@ func offersMQTT(headers []string) bool {
 	return len(headers) == 0
 }
 
-// hijacker takes a connection over from net/http without the two buffers of
-// 4 KiB that come with it.
+// hijacker takes a connection over from net/http, without the two buffers of
+// 4 KiB that come with it, and keeps it from the package that upgrades it.
 type hijacker struct {
 	http.ResponseWriter
-	socket *webSocketSocket
+	socket *webSocketConn
 }
 
-// Hijack returns buffers that are just large enough for the header of a frame
-// to read and for a control frame to write.
+// Hijack gives a connection away that does nothing.
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, from, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
 	early, _ := from.Reader.Peek(from.Reader.Buffered())
-	h.socket = &webSocketSocket{Conn: conn, unread: bytes.Clone(early)}
-	h.socket.header = bufio.NewReaderSize(h.socket, 16)
-	return h.socket, bufio.NewReadWriter(h.socket.header, bufio.NewWriterSize(h.socket, 128)), nil
+	h.socket = &webSocketConn{Conn: conn, early: bytes.Clone(early)}
+	return nobody{}, bufio.NewReadWriter(bufio.NewReaderSize(nobody{}, 16), bufio.NewWriterSize(nobody{}, 128)), nil
 }
 
-var webSocketBuffers = sync.Pool{New: func() any { return new([webSocketBuffer]byte) }}
+// nobody is the end of a connection at which nothing comes and nothing counts.
+type nobody struct{ net.Conn }
 
-// webSocketSocket is the socket below the frames. It holds a buffer only
-// while there is something in it. One goroutine reads.
-type webSocketSocket struct {
-	net.Conn
-	first  [webSocketFirst]byte
-	pooled *[webSocketBuffer]byte
-	unread []byte // in first, in pooled, or what came with the request
-	more   bool   // the last read filled what it was given
-	header *bufio.Reader
-
-	write  sync.Mutex // makes frames whole; guards what follows
-	broken error      // a frame was left half done
-	head   [10]byte   // of the frame being written
-	two    [2][]byte
-	parts  net.Buffers // of two; here because it would escape
-}
-
-// fill waits until something can be read without waiting.
-func (s *webSocketSocket) fill() error {
-	if len(s.unread)+s.header.Buffered() > 0 {
-		return nil
-	}
-	s.release()
-	into := s.first[:]
-	if s.more {
-		s.pooled = webSocketBuffers.Get().(*[webSocketBuffer]byte)
-		into = s.pooled[:]
-	}
-	n, err := s.Conn.Read(into)
-	s.unread, s.more = into[:n], n == len(into)
-	if n == 0 {
-		s.release()
-		return err
-	}
-	return nil // An error comes again with the next call.
-}
-
-// release gives the buffer back. It must have been read to its end.
-func (s *webSocketSocket) release() {
-	if s.pooled != nil {
-		webSocketBuffers.Put(s.pooled)
-		s.pooled = nil
-	}
-	s.unread = nil
-}
-
-// Read takes bytes of frames.
-func (s *webSocketSocket) Read(p []byte) (int, error) {
-	if len(s.unread) == 0 {
-		n, err := s.Conn.Read(p)
-		s.more = n == len(p)
-		return n, err
-	}
-	n := copy(p, s.unread)
-	if s.unread = s.unread[n:]; len(s.unread) == 0 {
-		s.release()
-	}
-	return n, nil
-}
-
-// Write writes one whole frame.
-func (s *webSocketSocket) Write(p []byte) (int, error) { return s.writeParts(nil, p) }
-
-// writeParts writes head and body in one system call where the connection can.
-// It returns how much of the body was written.
-func (s *webSocketSocket) writeParts(head, body []byte) (int, error) {
-	s.write.Lock()
-	defer s.write.Unlock()
-	if s.broken != nil {
-		return 0, s.broken
-	}
-	n := copy(s.head[:], head)
-	s.two = [2][]byte{s.head[:n], body}
-	s.parts = s.two[:]
-	written, err := s.parts.WriteTo(s.Conn)
-	s.two = [2][]byte{}
-	s.broken = err
-	return max(0, int(written)-n), err
-}
-
-// webSocketConn is the stream of bytes that the data frames carry.
-type webSocketConn struct {
-	*webSocketSocket
-	frames  *websocket.Conn
-	message io.Reader // of which some may be left; nil between messages
-}
-
-// NetConn returns the connection below, as that of a tls.Conn does.
-func (c *webSocketConn) NetConn() net.Conn { return c.webSocketSocket.Conn }
-
-// WaitRead returns when Read has something to look at, or with the error that
-// Read would return. While it waits no buffer is held, neither here nor, if
-// the caller takes one only then, there.
-func (c *webSocketConn) WaitRead() error { return c.readError(c.fill()) }
-
-// Read reads what the peer's binary messages contain. It returns io.EOF after
-// the peer's close frame.
-func (c *webSocketConn) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	for {
-		if err := c.fill(); err != nil {
-			return 0, c.readError(err)
-		}
-		if c.message == nil {
-			kind, message, err := c.frames.Reader(context.Background())
-			if err != nil {
-				return 0, c.readError(err)
-			}
-			if kind != websocket.MessageBinary {
-				c.part(websocket.StatusUnsupportedData)
-				return 0, errTextFrame
-			}
-			c.message = message
-			continue
-		}
-		// A message reader waits until p is full or its frame at an end, so
-		// it must not be asked for more than has arrived: the packet in the
-		// first half of a frame does not wait for the second.
-		n, err := c.message.Read(p[:min(len(p), len(c.unread)+c.header.Buffered())])
-		if err == io.EOF {
-			c.message, err = nil, nil
-		}
-		if n > 0 || err != nil {
-			return n, c.readError(err)
-		}
-	}
-}
-
-// readError makes err what a TCP connection would have returned.
-func (c *webSocketConn) readError(err error) error {
-	var timeout net.Error
-	switch {
-	case err == nil:
-		return nil
-	case websocket.CloseStatus(err) >= 0, errors.Is(err, io.EOF):
-		return io.EOF
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return timeout
-	}
-	return err
-}
-
-// Write sends p as one binary message in one frame.
-func (c *webSocketConn) Write(p []byte) (int, error) {
-	var frame [10]byte
-	head := append(frame[:0], 0x80|byte(websocket.MessageBinary))
-	switch n := len(p); {
-	case n < 126:
-		head = append(head, byte(n))
-	case n <= 0xFFFF:
-		head = binary.BigEndian.AppendUint16(append(head, 126), uint16(n))
-	default:
-		head = binary.BigEndian.AppendUint64(append(head, 127), uint64(n))
-	}
-	return c.writeParts(head, p)
-}
-
-// CloseWrite sends a close frame and ends the outgoing half of the connection.
-func (c *webSocketConn) CloseWrite() error {
-	if err := c.writeClose(websocket.StatusNormalClosure); err != nil {
-		return err
-	}
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
-}
-
-func (c *webSocketConn) writeClose(code websocket.StatusCode) error {
-	_, err := c.writeParts([]byte{0x88, 2, byte(code >> 8), byte(code)}, nil)
-	return err
-}
-
-// part closes the connection after an attempt to say why.
-func (c *webSocketConn) part(code websocket.StatusCode) {
-	c.SetWriteDeadline(time.Now().Add(webSocketParting))
-	c.writeClose(code)
-	c.Close()
-}
-
-// Close closes the connection without a word.
-func (c *webSocketConn) Close() error { return c.frames.CloseNow() }
+func (nobody) Read([]byte) (int, error)    { return 0, io.EOF }
+func (nobody) Write(p []byte) (int, error) { return len(p), nil }
+func (nobody) Close() error                { return nil }

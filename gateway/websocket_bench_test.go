@@ -17,7 +17,7 @@ func BenchmarkWebSocketIdle(b *testing.B) {
 		wait := make(chan struct{}, conns)
 		address := startWebSocket(b, []string{"/mqtt"}, nil, func(c net.Conn) {
 			wait <- struct{}{}
-			c.(*webSocketConn).WaitRead()
+			c.Read(make([]byte, 1))
 		})
 		clients := make([]net.Conn, conns)
 		used := inUse()
