@@ -28,8 +28,8 @@ type question struct {
 	ID   uint64
 	From backend.NodeID
 	// What is wanted: the gateway's status, live facts of clients, those of
-	// one with its subscriptions, who gets a topic, a look at the bans, or
-	// that a client be traced.
+	// one with its subscriptions, who gets a topic, a look at the bans, that a
+	// client be traced, or the counts of the $SYS topics.
 	What    string
 	Clients []backend.ClientID `json:",omitempty"`
 	Topic   string             `json:",omitempty"`
@@ -44,6 +44,7 @@ const (
 	askSubscribers = "subscribers"
 	askBans        = "bans"
 	askTrace       = "trace"
+	askSys         = "sys"
 )
 
 // answer is the answer to a question.
@@ -55,6 +56,8 @@ type answer struct {
 	Subscriptions []backend.Subscription `json:",omitempty"`
 	Subscribers   []backend.Subscriber   `json:",omitempty"`
 	More          bool                   `json:",omitempty"`
+	// Sys are the counts of the $SYS topics.
+	Sys map[string]uint64 `json:",omitempty"`
 	// Full: a limit did not allow it.
 	Full bool `json:",omitempty"`
 }
@@ -180,6 +183,9 @@ func (g *Gateway) answerTo(ctx context.Context, q *question) *answer {
 	case askStatus:
 		s := g.figures()
 		a.Status = &s
+	case askSys:
+		s := g.Stats()
+		a.Sys = g.sysCounts(&s)
 	case askClients, askClient:
 		size := 0
 		for _, id := range q.Clients {

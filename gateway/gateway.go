@@ -52,6 +52,7 @@ type Gateway struct {
 	peers        peers
 	standstill   standstill
 	doubts       doubts
+	durable      atomic.Int64  // sessions with an inbox and subscriptions that are here, counted now and then
 	reviewed     time.Duration // when the last review began; its goroutine's own
 	renewNow     chan struct{} // the lease is to be renewed before its time
 	wheel        wheel

@@ -68,15 +68,19 @@ const measureInterval = 5 * time.Second
 // the context ends.
 func (g *Gateway) measureInboxes(ctx context.Context) {
 	for sleep(ctx, measureInterval) {
-		sum, most := int64(0), int64(0)
+		sum, most, durable := int64(0), int64(0), int64(0)
 		for i := range clientShards {
 			for _, c := range g.clients.some(i) {
 				c.mu.Lock()
 				n := int64(c.out.Depth())
+				if c.durable && len(c.subs)+len(c.shared) > 0 {
+					durable++
+				}
 				c.mu.Unlock()
 				sum, most = sum+n, max(most, n)
 			}
 		}
+		g.durable.Store(durable)
 		g.stats.inboxDepth.Store(sum)
 		g.stats.inboxDepthMax.Store(most)
 	}

@@ -14,8 +14,9 @@ type Stats struct {
 	// Connections now, ever, and at most at one time.
 	Connections, ConnectionsTotal, ConnectionsMax int64
 	// Sessions is how many durable sessions are connected here; AllSessions
-	// how many sessions the store has, connected or not, if it can say, read
-	// every few seconds.
+	// how many sessions the cluster has, connected or not, counted with the $SYS
+	// topics: by the store if it is a [backend.Census], else without those that
+	// are neither connected nor subscribed.
 	Sessions, AllSessions int64
 	// Subscriptions of the clients connected here, without shared ones.
 	Subscriptions, Filters int64

@@ -181,3 +181,7 @@ func (f *figures) failures() []backend.Value {
 	}
 	return values
 }
+
+// DurableSessions is how many sessions with an inbox have subscriptions, in the
+// whole cluster, as far as the index has followed.
+func (s *Store) DurableSessions() int64 { return s.replica.durable.Load() }

@@ -20,6 +20,9 @@ type replica struct {
 	applied atomic.Uint64
 	data    atomic.Pointer[string]
 
+	// durable is how many of the records are of sessions with an inbox.
+	durable atomic.Int64
+
 	mu      sync.Mutex // taken by who changes the index and what follows
 	records map[backend.ClientID]*record
 	read    [indexBuckets]uint64 // the last change of each bucket
@@ -77,6 +80,9 @@ func (r *replica) apply(c *change) bool {
 		rec = &record{Session: index.Session{Client: c.client, Durable: c.durable}}
 		rec.Value = rec
 		r.records[c.client] = rec
+		if rec.Durable {
+			r.durable.Add(1)
+		}
 	}
 	if c.whole {
 		r.keepOnly(rec, c.set)
@@ -163,6 +169,9 @@ func (r *replica) remove(rec *record) {
 	}
 	rec.filters = nil
 	rec.place.Store(nil)
+	if r.records[rec.Client] == rec && rec.Durable {
+		r.durable.Add(-1)
+	}
 	delete(r.records, rec.Client)
 }
 

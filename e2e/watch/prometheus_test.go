@@ -262,7 +262,7 @@ var metricName = regexp.MustCompile(`\b(sluice|process|go)_[a-z_]+`)
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
 	c := harness.StartCluster(t, harness.ClusterOptions{Gateways: 2, Env: []string{
-		"EVENTS_NATS=true", "NATS_BRIDGE_PREFIX=mqtt", "AUTH_ANONYMOUS=true", "AUTH_JWT_SECRET=0123456789abcdef0123456789abcdef",
+		"EVENTS_NATS=true", "NATS_BRIDGE_PREFIX=mqtt", "MQTT_SYS_INTERVAL=1s", "AUTH_ANONYMOUS=true", "AUTH_JWT_SECRET=0123456789abcdef0123456789abcdef",
 	}})
 	for _, g := range c.Gateways {
 		client := durable(t, g, wire.Unique("seen"), true)
@@ -273,10 +273,14 @@ func TestPrometheus(t *testing.T) {
 		}
 		wire.Dial(t, g.TCP).Connect(wire.Connect{Version: wire.V5, ClientID: wire.Unique("seen"), Clean: true}).Disconnect()
 	}
+	away := durable(t, c.Gateways[0], wire.Unique("away"), true)
+	away.Subscribe("elsewhere", 1)
+	away.Disconnect()
 	p := startPrometheus(t, c.Gateways)
 	p.await(t, `count(count_over_time(sluice_ready{job="sluice"}[5m]) >= 3)`, "2")
 	p.await(t, `sum(sluice_connections)`, "2")
 	p.await(t, `sum(sluice_publishes_received_total{qos="1"})`, "2")
+	p.await(t, `min(sluice_sessions_all) == max(sluice_sessions_all)`, "3") // the cluster's, at each gateway
 
 	exists := map[string]bool{}
 	check := func(what, expression string) {

@@ -136,7 +136,7 @@ var figures = []figure{
 		func(s *gateway.Stats) int64 { return s.ConnectionsMax }),
 	gauge("sessions_attached", "Durable sessions whose client is connected here.",
 		func(s *gateway.Stats) int64 { return s.Sessions }),
-	gauge("sessions_all", "Sessions in the store, connected or not, as far as it counts them.",
+	gauge("sessions_all", "Sessions of the whole cluster, connected or not; with Redis without those that are neither connected nor subscribed. 0 with MQTT_SYS_INTERVAL=0s.",
 		func(s *gateway.Stats) int64 { return s.AllSessions }),
 	gauge("inbound_in_flight", "QoS 2 publishes of clients that are not released yet.",
 		func(s *gateway.Stats) int64 { return s.InboundInFlight }),
