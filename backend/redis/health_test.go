@@ -65,6 +65,18 @@ func watched(t testing.TB, o Options) (*Store, *logBook) {
 	return s, log
 }
 
+// oneLine checks that the log has, or gets at once, one line with all parts:
+// health turns a moment before it is written.
+func oneLine(t *testing.T, log *logBook, parts ...string) {
+	t.Helper()
+	for until := time.Now().Add(10 * time.Second); len(log.about(parts...)) == 0 && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+	}
+	if lines := log.about(parts...); len(lines) != 1 {
+		t.Errorf("the log has %q, want one line with %q", log.lines(), parts)
+	}
+}
+
 // awaitHealth waits for the health to become err, "" for fit, and returns how long
 // that took.
 func awaitHealth(t testing.TB, s *Store, err string) time.Duration {
@@ -168,14 +180,10 @@ func TestHealth(t *testing.T) {
 			awaitHealth(t, s, "")
 			tt.begin(t, srv)
 			red := awaitHealth(t, s, tt.health)
-			if lines := log.about("level=WARN", "not fit for use", "condition="+string(tt.condition)); len(lines) != 1 {
-				t.Errorf("the log has %q, want one line about %s", log.lines(), tt.condition)
-			}
+			oneLine(t, log, "level=WARN", "not fit for use", "condition="+string(tt.condition))
 			tt.end(t, srv)
 			green := awaitHealth(t, s, "")
-			if lines := log.about("level=INFO", "fit for use again"); len(lines) != 1 {
-				t.Errorf("the log has %q, want one line about the end", log.lines())
-			}
+			oneLine(t, log, "level=INFO", "fit for use again")
 			t.Logf("red after %v, green after %v", red, green)
 		})
 	}
