@@ -24,6 +24,11 @@ type TLSOptions struct {
 	// ClientCAFile is PEM: the authorities of client certificates. Required
 	// where these are asked for.
 	ClientCAFile string
+	// ClientCRLFile is PEM: revocation lists of those authorities. With it, a
+	// client gets in only if the authority of its certificate has a list there,
+	// which is not out of date and does not name the certificate. Clients whose
+	// certificate is on a new list are sent away (0x87).
+	ClientCRLFile string
 	// ClientCert says whether clients show a certificate. Default: none.
 	ClientCert ClientCertPolicy
 	// MinVersion is tls.VersionTLS12, the default, or tls.VersionTLS13.
@@ -97,6 +102,9 @@ func (o *TLSOptions) check(bad func(field string, value any, allowed string)) {
 	} else if o.ClientCert != ClientCertNone && o.ClientCAFile == "" {
 		bad("TLS.ClientCAFile", "", "a file, since clients are asked for certificates")
 	}
+	if o.ClientCRLFile != "" && o.ClientCert == ClientCertNone {
+		bad("TLS.ClientCRLFile", o.ClientCRLFile, "none, since clients are not asked for certificates")
+	}
 	if o.MinVersion != tls.VersionTLS12 && o.MinVersion != tls.VersionTLS13 {
 		bad("TLS.MinVersion", tls.VersionName(o.MinVersion), "TLS 1.2, TLS 1.3")
 	}
@@ -144,6 +152,7 @@ func (o *TLSOptions) identity(cert *x509.Certificate) string {
 type certificates struct {
 	options *TLSOptions
 	config  atomic.Pointer[tls.Config]
+	revoked atomic.Pointer[revocations]
 
 	mu   sync.Mutex
 	seen []fileMark // of what was tried last
@@ -160,6 +169,9 @@ func (o *TLSOptions) files() []string {
 	files := []string{o.CertFile, o.KeyFile}
 	if o.ClientCert != ClientCertNone {
 		files = append(files, o.ClientCAFile)
+		if o.ClientCRLFile != "" {
+			files = append(files, o.ClientCRLFile)
+		}
 	}
 	return files
 }
@@ -212,6 +224,14 @@ func (s *certificates) load() error {
 		c.ClientAuth = tls.VerifyClientCertIfGiven
 		if o.ClientCert == ClientCertRequired {
 			c.ClientAuth = tls.RequireAndVerifyClientCert
+		}
+		if o.ClientCRLFile != "" {
+			r, err := loadRevocations(o.ClientCRLFile, parseCertificates(pem))
+			if err != nil {
+				return &ConfigError{Field: "TLS.ClientCRLFile", Value: o.ClientCRLFile, Cause: err}
+			}
+			c.VerifyConnection = r.verify
+			s.revoked.Store(&r)
 		}
 	}
 	s.config.Store(c)
@@ -273,6 +293,7 @@ func (g *Gateway) reloadCertificates(force bool) error {
 			g.log.Error("certificates are not usable, the old ones stay in force", "err", err)
 		case tried:
 			g.log.Info("certificates loaded", "file", s.options.CertFile)
+			g.endRevoked(s)
 		}
 		errs = append(errs, err)
 	}

@@ -51,6 +51,7 @@ type config struct {
 	TLSKeyFile       string        `env:"TLS_KEY_FILE" option:"TLS.KeyFile" allowed:"path" doc:"Its private key, as PEM."`
 	TLSClientCert    string        `env:"TLS_CLIENT_CERT" envDefault:"none" oneof:"none,optional,required" option:"TLS.ClientCert" doc:"Whether clients show a certificate."`
 	TLSClientCAFile  string        `env:"TLS_CLIENT_CA_FILE" option:"TLS.ClientCAFile" allowed:"path" doc:"Authorities of the clients' certificates, as PEM."`
+	TLSClientCRL     string        `env:"TLS_CLIENT_CRL_FILE" option:"TLS.ClientCRLFile" allowed:"path" doc:"Revocation lists of all those authorities, as PEM. Whose certificate is on one is sent away; nobody gets in by an authority whose list is missing or out of date. Empty: nobody looks."`
 	TLSMinVersion    string        `env:"TLS_MIN_VERSION" envDefault:"1.2" oneof:"1.2,1.3" option:"TLS.MinVersion" doc:"Lowest version of TLS."`
 	TLSIdentity      string        `env:"TLS_IDENTITY" envDefault:"none" oneof:"none,cn,dn,san_uri,san_dns,san_email" option:"TLS.Identity" doc:"Part of a client's certificate that names it. A client whose certificate lacks it is refused."`
 	TLSIdentityAs    string        `env:"TLS_IDENTITY_AS" envDefault:"none" oneof:"none,username,client_id" option:"TLS.IdentityAs" doc:"What that name replaces of what CONNECT says."`

@@ -84,7 +84,7 @@ func TestOptions(t *testing.T) {
 		"GATEWAY_ID": "a", "MQTT_SERVER_REFERENCE": "b:1883", "MQTT_RESPONSE_INFORMATION": "r/",
 		"MQTT_TCP_LISTEN": "127.0.0.1:1", "MQTT_WS_LISTEN": "127.0.0.1:2",
 		"MQTT_TRUSTED_PROXIES": "10.0.0.0/8", "MQTT_PROXY_PROTOCOL_FROM": "10.0.0.9", "MQTT_TLS_LISTEN": "127.0.0.1:3", "MQTT_WSS_LISTEN": "127.0.0.1:4", "MQTT_UNIX_LISTEN": "sock",
-		"TLS_CERT_FILE": "a.pem", "TLS_KEY_FILE": "b.pem", "TLS_CLIENT_CA_FILE": "c.pem",
+		"TLS_CERT_FILE": "a.pem", "TLS_KEY_FILE": "b.pem", "TLS_CLIENT_CA_FILE": "c.pem", "TLS_CLIENT_CRL_FILE": "d.pem",
 		"MQTT_INBOX_FULL": "drop_oldest", "MQTT_SHARED_STRATEGY": "sticky",
 	}
 	base, baseStore := optionsOf(t, nil)

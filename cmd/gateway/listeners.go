@@ -48,6 +48,7 @@ func (c *config) tls() *gateway.TLSOptions {
 		CertFile:      c.TLSCertFile,
 		KeyFile:       c.TLSKeyFile,
 		ClientCAFile:  c.TLSClientCAFile,
+		ClientCRLFile: c.TLSClientCRL,
 		ClientCert:    gateway.ClientCertPolicy(c.TLSClientCert),
 		MinVersion:    version,
 		Identity:      gateway.CertIdentity(c.TLSIdentity),

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -214,4 +215,51 @@ func scramProof(t *testing.T, bare, challenge, password string) (final, server s
 	}
 	encode := base64.StdEncoding.EncodeToString
 	return final + ",p=" + encode(key), "v=" + encode(sign(sign(salted, "Server Key"), all))
+}
+
+// TestRevokedByOpenSSL: a client whose certificate openssl has put on its
+// authority's list is sent away, and does not come back.
+func TestRevokedByOpenSSL(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	a.issue("server", "subjectAltName=IP:127.0.0.1")
+	a.issue("one", "")
+	a.issue("two", "")
+	write(t, a.file("index"), "")
+	write(t, a.file("number"), "01\n")
+	write(t, a.file("ca.cnf"), "[ca]\ndefault_ca=d\n[d]\ndatabase="+a.file("index")+"\ncrlnumber="+a.file("number")+"\ndefault_md=sha256\ndefault_crl_days=1\n")
+	ca := func(args ...string) {
+		t.Helper()
+		a.openssl(append([]string{"ca", "-config", a.file("ca.cnf"), "-cert", a.file("ca.pem"), "-keyfile", a.file("ca.key")}, args...)...)
+	}
+	ca("-gencrl", "-out", a.file("crl.pem"))
+	g := harness.Start(t, "MQTT_TLS_LISTEN=127.0.0.1:0", "TLS_CERT_FILE="+a.file("server.pem"), "TLS_KEY_FILE="+a.file("server.key"),
+		"TLS_CLIENT_CA_FILE="+a.file("ca.pem"), "TLS_CLIENT_CERT=required", "TLS_IDENTITY=cn", "TLS_CLIENT_CRL_FILE="+a.file("crl.pem"), "TLS_RELOAD_INTERVAL=0s")
+	at := listener(t, g, "tls")
+	args := func(name string, more ...string) []string {
+		return append(mosquitto(at, "-V", "5", "--cafile", a.file("ca.pem"), "--cert", a.file(name+".pem"), "--key", a.file(name+".key")), more...)
+	}
+	one := mosquittoSub(t, g, "news", args("one", "-i", "one")...)
+	publish := func(name, text string) error {
+		_, err := run(tool(t, "mosquitto_pub"), args(name, "-q", "1", "-t", "news", "-m", text)...)
+		return err
+	}
+	if err := publish("two", "before"); err != nil {
+		t.Fatal(err)
+	}
+	one.says("before")
+	ca("-revoke", a.file("two.pem"))
+	ca("-gencrl", "-out", a.file("crl.pem"))
+	g.Signal(t, syscall.SIGHUP)
+	eventually(t, "the list is in force", func() bool { return publish("two", "after") != nil })
+	for { // those that came before it was
+		if err := publish("one", "end"); err != nil {
+			t.Fatal(err)
+		}
+		if l := <-one.lines; l == "end" {
+			break
+		} else if l != "after" {
+			t.Fatalf("mosquitto_sub says %q", l)
+		}
+	}
 }
