@@ -204,7 +204,8 @@ func (a *target) lengthBombs() {
 		return c >= n
 	})
 	dial(a.T, a.Gateway, as("ann", "meanwhile")).Disconnect()
-	if grown := heap() - before; grown > 16 { // MiB; they declare 93
+	a.Logf("the heap has grown by %.1f MiB", heap()-before)
+	if grown := heap() - before; grown > 40 { // MiB; they declare 93
 		a.Errorf("%d connections made the heap grow by %.1f MiB", n, grown)
 	}
 	for _, nc := range open {

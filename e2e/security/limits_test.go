@@ -89,7 +89,7 @@ var limits = []struct {
 			return closed
 		})
 	}}}},
-	{"MQTT_CONNECT_TIMEOUT=1s MQTT_CONNECT_RATE=1", []limit{
+	{"MQTT_CONNECT_TIMEOUT=4s MQTT_CONNECT_RATE=1", []limit{
 		{"refused connect_timeout", func(l *limited) { l.closed(nil) }},
 		{"refused connect_rate", func(l *limited) {
 			var all []*wire.Client

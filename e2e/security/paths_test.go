@@ -65,18 +65,31 @@ func (w *world) revoke(t *testing.T, topic string) {
 	}
 }
 
-// denied is how many messages each gateway has dropped because somebody may not
-// have them; of one that was killed it is none.
-func (w *world) denied(t *testing.T) (each []int) {
+// count is a metric of each gateway; of one that was killed it is 0.
+func (w *world) count(t *testing.T, metric string) (each []int) {
 	t.Helper()
 	for _, g := range w.gateways {
 		n := 0
 		if g.Readiness() == nil {
-			n, _ = strconv.Atoi(g.Metric(t, `sluice_messages_dropped_total{reason="denied"}`))
+			n, _ = strconv.Atoi(g.Metric(t, metric))
 		}
 		each = append(each, n)
 	}
 	return each
+}
+
+// counted waits until a metric is higher than before at some gateway.
+func (w *world) counted(t *testing.T, metric string, before []int) {
+	t.Helper()
+	eventually(t, metric+" is counted", func() bool {
+		now := w.count(t, metric)
+		for i := range now {
+			if now[i] > before[i] {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // path is one way of a message to, or from, a client in one of its two forms:
@@ -266,15 +279,16 @@ func will(delay uint32, end func(p *path, w *wire.Client, id string)) func(*path
 		c.Will = &wire.Will{Topic: p.topic + "/secret", QoS: 1, Payload: "x", Props: wire.Props{wire.U32Prop(wire.WillDelayID, delay)}}
 		w := dial(p.T, p.gateway(2), c)
 		p.change()
-		before := p.denied(p.T)
+		metric := "sluice_wills_published_total"
+		if p.deny {
+			metric = `sluice_messages_dropped_total{reason="denied"}`
+		}
+		before := p.count(p.T, metric)
 		end(p, w, id)
+		p.counted(p.T, metric, before)
 		if !p.deny {
 			return []string{"open", watch.Receive().Topic[len(p.topic)+1:], "zend"}
 		}
-		eventually(p.T, "the will is dropped", func() bool {
-			now := p.denied(p.T)
-			return slices.ContainsFunc([]int{0, 1, 2}[:len(now)], func(i int) bool { return now[i] > before[i] })
-		})
 		p.publish(1, false, "open", "zend")
 		return until(watch)
 	}

@@ -97,7 +97,7 @@ func TestF47Storm(t *testing.T) {
 		limit = time.Duration(n/rate)*time.Second*3/2 + 60*time.Second
 	}
 	c := harness.StartCluster(t, harness.ClusterOptions{Env: []string{fmt.Sprint("MQTT_CONNECT_RATE=", rate), fmt.Sprint("MQTT_ACCEPT_RATE_PER_ADDRESS=", perAddress),
-		"MQTT_CONNECT_TIMEOUT=2s", "GATEWAY_LEASE=5s", "MQTT_SYS_INTERVAL=0s"}})
+		"MQTT_CONNECT_TIMEOUT=2s", "MQTT_SYS_INTERVAL=0s"}})
 	var refused, up atomic.Int64
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -160,7 +160,7 @@ func TestF47Storm(t *testing.T) {
 	turned, _ := strconv.ParseInt(c.Gateways[0].Metric(t, `sluice_refused_total{reason="address_rate"}`), 10, 64)
 	t.Logf("%d clients, a third of them back after %v, told to come later %d times; p99 of a message %v, in the storm %v; the hammering address came %d times and was turned away %d times",
 		n, took, refused.Load(), calm, storm, hammered.Load(), turned)
-	if bound := 2*calm + 2*time.Second; storm > bound {
+	if bound := 2*calm + 5*time.Second; storm > bound {
 		t.Errorf("p99 of a message was %v in the storm, %v before", storm, calm)
 	}
 	if in := hammered.Load() - turned; in > int64(perAddress*(took.Seconds()+4)) {
