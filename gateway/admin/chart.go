@@ -225,7 +225,7 @@ func drawChart(name string, samples []sample, width int, dark bool) ([]byte, err
 	o.Symbol = charts.Symbol{Shape: charts.SymbolNone}
 	o.FillArea = ptr(c.filled)
 	o.FillOpacity = 36
-	o.Legend = charts.LegendOption{SeriesNames: names, Show: ptr(len(names) > 1), FontStyle: charts.FontStyle{FontSize: small, FontColor: text}, Offset: charts.OffsetRight}
+	o.Legend = charts.LegendOption{SeriesNames: names, Symbol: charts.SymbolSquare, Show: ptr(len(names) > 1), FontStyle: charts.FontStyle{FontSize: small, FontColor: text}, Offset: charts.OffsetRight}
 	o.XAxis = charts.XAxisOption{Labels: labels, LabelCount: max(width/110, 2), LabelFontStyle: charts.FontStyle{FontSize: small, FontColor: text}, BoundaryGap: ptr(false)}
 	o.YAxis = []charts.YAxisOption{{Min: ptr(0.0), Max: ptr(roundAbove(lines, c.step)), LabelCount: axisLabels, LabelFontStyle: charts.FontStyle{FontSize: small, FontColor: text}, ValueFormatter: c.format}}
 	p := charts.NewPainter(charts.PainterOptions{OutputFormat: charts.ChartOutputSVG, Width: width, Height: chartHeight})
@@ -291,6 +291,8 @@ func shortBytes(v float64) string {
 
 func shortSeconds(v float64) string {
 	switch {
+	case v == 0:
+		return "0"
 	case v >= 1:
 		return trimmed(v) + " s"
 	case v >= 1e-3:

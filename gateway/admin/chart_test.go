@@ -107,7 +107,7 @@ func TestAxis(t *testing.T) {
 	for want, got := range map[string]string{
 		"0": shortNumber(0), "1.5k": shortNumber(1500), "2M": shortNumber(2e6), "12.5": shortNumber(12.5),
 		"0 B": shortBytes(0), "1.5 KiB": shortBytes(1536), "3 MiB": shortBytes(3 << 20),
-		"2 s": shortSeconds(2), "1.5 ms": shortSeconds(0.0015), "20 µs": shortSeconds(20e-6),
+		"2 s": shortSeconds(2), "1.5 ms": shortSeconds(0.0015), "20 µs": shortSeconds(20e-6), "0 ": shortSeconds(0) + " ",
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)

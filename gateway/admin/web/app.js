@@ -1,6 +1,6 @@
 // The status page: the overview, which everybody may see, and the frame of the
 // other views.
-import { $, bytes, count, element, fill, perSecond, row, seconds, showToken, signIn, since, state, store } from './ui.js'
+import { $, bytes, count, element, fill, perSecond, row, seconds, showToken, signIn, since, state, store, timeOfDay } from './ui.js'
 import { views } from './views.js'
 
 const tile = (name, value, unit, sub, alert) => element('div', { className: 'tile' + (alert ? ' alert' : '') },
@@ -56,7 +56,7 @@ function drawTables(s) {
     return row(name, element('span', { className: 'badge ' + kind }, text), ...figures)
   }), 'None that the store knows of.')
   fill($('#drops'), s.drops.map((d) => row(d.reason.replaceAll('_', ' '), [count(d.total), 'n'], [perSecond(d.rate), 'n'])), 'None.')
-  $('#events').replaceChildren(...(s.events.length ? s.events.map((e) => element('li', {}, element('time', { dateTime: e.at }, new Date(e.at).toLocaleTimeString()), element('span', { className: 'id' }, e.gateway), element('span', { className: 'quiet' }, e.what))) : [element('li', { className: 'quiet' }, 'Nothing since this gateway started.')]))
+  $('#events').replaceChildren(...(s.events.length ? s.events.map((e) => element('li', {}, element('time', { dateTime: e.at }, timeOfDay(e.at)), element('span', { className: 'id' }, e.gateway), element('span', { className: 'quiet' }, e.what))) : [element('li', { className: 'quiet' }, 'Nothing since this gateway started.')]))
 }
 
 function drawState(s) {

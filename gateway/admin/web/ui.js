@@ -41,7 +41,9 @@ export function since(time) {
   for (const [unit, size] of [['d', 86400], ['h', 3600], ['min', 60]]) if (s >= size) return Math.floor(s / size) + ' ' + unit
   return Math.floor(s) + ' s'
 }
-export const clock = (time) => new Date(time).toLocaleString(undefined, { dateStyle: 'short', timeStyle: 'medium' })
+// Times as on the axes of the charts.
+export const clock = (time) => new Date(time).toLocaleString(undefined, { dateStyle: 'short', timeStyle: 'medium', hourCycle: 'h23' })
+export const timeOfDay = (time) => new Date(time).toLocaleTimeString(undefined, { hourCycle: 'h23' })
 
 // The API, with the token of this tab.
 export const store = { get: () => { try { return sessionStorage.getItem('token') } catch { return store.token } }, set: (t) => { store.token = t; try { sessionStorage.setItem('token', t) } catch {} } }

@@ -1,5 +1,5 @@
 // The views that need the API, and the small MQTT client.
-import { $, bytes, call, clock, confirmed, count, element, fill, needsToken, row, seconds, since, state } from './ui.js'
+import { $, bytes, call, clock, confirmed, count, element, fill, needsToken, row, seconds, since, state, timeOfDay } from './ui.js'
 import { Client, readable, reasonText } from './mqtt.js'
 
 export const views = {}
@@ -193,7 +193,7 @@ function tryState(text, kind) {
 
 function logMessage(direction, topic, payload, how) {
   const list = $('#messages')
-  list.prepend(element('li', { className: direction }, element('div', { className: 'head' }, element('span', { className: 'topic' }, topic), element('span', {}, how), element('span', {}, bytes(payload.length)), element('time', {}, new Date().toLocaleTimeString())), element('pre', {}, readable(payload.subarray(0, 4096)))))
+  list.prepend(element('li', { className: direction }, element('div', { className: 'head' }, element('span', { className: 'topic' }, topic), element('span', {}, how), element('span', {}, bytes(payload.length)), element('time', {}, timeOfDay(Date.now()))), element('pre', {}, readable(payload.subarray(0, 4096)))))
   while (list.children.length > messages) list.lastChild.remove()
 }
 
