@@ -107,7 +107,7 @@ func perGateway(samples []sample) []series {
 	slices.Sort(ids)
 	all := make([]series, len(ids))
 	for i, id := range ids {
-		all[i].name = clip(string(id), 16)
+		all[i].name = clip(string(id), 12)
 		for j := 1; j < len(samples); j++ {
 			v := math.NaN()
 			if f := samples[j].figuresOf(id); f != nil {

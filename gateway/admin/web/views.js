@@ -122,7 +122,7 @@ on('who', 'submit', () => tried('who-note', async () => {
   $('#who-list').hidden = false
   fill($('#who-list'), a.subscribers.map((s) => row([s.client, 'id'], s.connected ? s.gateway : 'away', [s.qos, 'n'], [s.filters.join(', '), 'id'])), 'Nobody.')
   const shared = a.subscribers.some((s) => s.shared) ? ' Of each shared group one member gets it.' : ''
-  say('who-note', `${count(a.subscribers.length)}${a.more ? ' and more' : ''}.${shared}${a.missing.length ? ' Did not answer: ' + a.missing.join(', ') + '.' : ''}`)
+  say('who-note', `${count(a.subscribers.length)}${a.more ? ' and more' : ''} ${a.subscribers.length === 1 ? 'client' : 'clients'}.${shared}${a.missing.length ? ' Did not answer: ' + a.missing.join(', ') + '.' : ''}`)
 }))
 
 let retainedCursor = ''
