@@ -86,7 +86,7 @@ microbench: ## Go benchmarks that match BENCH, COUNT times, summed up
 	$(GO) run $(BENCHSTAT) bin/bench.txt
 
 .PHONY: bench
-bench: ## compare with other brokers, interleaved; BENCHFLAGS='-reps 3 -scenarios pairs0,conn10k -peers sluice,nats'
+bench: ## compare with other brokers, interleaved; BENCHFLAGS='-add -reps 3 -scenarios pairs0,conn10k -peers sluice,nats'
 	@if [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ]; then e2e/install.sh mosquitto; fi
 	cd e2e && $(GO) run ./bench -mqttload '$(abspath $(MQTTLOAD))' $(BENCHFLAGS)
 

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -30,6 +31,7 @@ type settings struct {
 	duration  time.Duration
 	warmup    time.Duration
 	again     bool
+	add       bool
 }
 
 func main() {
@@ -42,6 +44,7 @@ func main() {
 	flag.IntVar(&s.reps, "reps", 5, "repetitions of each run")
 	flag.DurationVar(&s.duration, "duration", 2500*time.Millisecond, "measured time of one run")
 	flag.DurationVar(&s.warmup, "warmup", 600*time.Millisecond, "time before it")
+	flag.BoolVar(&s.add, "add", false, "keep the results of what is not measured now, as of the same machine")
 	flag.BoolVar(&s.again, "report", false, "measure nothing, write the report anew")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -75,6 +78,16 @@ func measure(ctx context.Context, s *settings, results string) error {
 		return err
 	}
 	defer os.RemoveAll(kit.dir)
+	var kept []*result
+	if s.add {
+		old, err := readRuns(results)
+		if err != nil {
+			return err
+		}
+		kept = slices.DeleteFunc(old.runs, func(r *result) bool {
+			return chosen(s.scenarios, r.Scenario) && chosen(s.only, r.Peer)
+		})
+	}
 	file, err := os.OpenFile(results, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -82,6 +95,11 @@ func measure(ctx context.Context, s *settings, results string) error {
 	defer file.Close()
 	if err := appendLine(file, describe(ctx, kit)); err != nil {
 		return err
+	}
+	for _, r := range kept {
+		if err := appendLine(file, r); err != nil {
+			return err
+		}
 	}
 	for _, sc := range scenarios {
 		if !chosen(s.scenarios, sc.name) {

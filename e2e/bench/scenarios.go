@@ -59,6 +59,8 @@ var scenarios = []*scenario{
 		args: "pubsub --layout fanin --pubs 200 --subs 1 --qos 0 --window 20"},
 	{name: "fanout0", title: "1 publisher to 200 subscribers, QoS 0", groups: []group{alone},
 		args: "pubsub --layout fanout --pubs 1 --subs 200 --qos 0 --window 100"},
+	{name: "fanout10k", title: "1 publisher to 10,000 subscribers of one topic, QoS 0", groups: []group{alone}, without: []string{"nats"},
+		args: "pubsub --layout fanout --pubs 1 --subs 10000 --qos 0 --window 4"},
 	{name: "pairs1", title: "50 pairs, QoS 1", groups: []group{alone}, without: []string{"relay"},
 		args: "pubsub --layout pairs --pubs 50 --qos 1 --window 20 --inflight 20"},
 	{name: "pairs2", title: "20 pairs, QoS 2", groups: []group{alone}, without: []string{"relay"},
