@@ -37,6 +37,14 @@ type Nodes interface {
 	// the lease had ended: the node's sessions may have been given away, so
 	// the gateway drops all its connections and joins anew, under another
 	// NodeID or, after Leave, under the same.
+	//
+	// The lease also ends when the service behind the store goes on with older
+	// data than it has answered from: a replica that was behind was promoted,
+	// or a server was started from an older disk. Then inboxes give sequences
+	// out again that connections have read past. What is acknowledged from
+	// then on is kept all the same: from the first call that reaches such a
+	// service on, all calls under leases of that node return ErrFenced, except
+	// Release.
 	Renew(ctx context.Context, id NodeID) error
 
 	// Leave ends the lease. Sessions that are still attached are detached
@@ -52,6 +60,11 @@ type Node struct {
 	// if it can take none. It must not block and must not call the store.
 	// Nil means that every client can always take more.
 	Load func(ClientID) int
+	// Fenced is called, if it is not nil, when the store finds by itself that
+	// the node's lease has ended though it was renewed in time, because the
+	// service behind it has lost what it had answered. Renew says so from then
+	// on. It must not block and must not call the store.
+	Fenced func()
 }
 
 // Lease is the right to change one session. It is valid until a newer one is
@@ -149,7 +162,11 @@ type ReleaseRequest struct {
 	KeepWill bool
 	// Expiry replaces the session's expiry interval; nil keeps it.
 	Expiry *uint32
-	// Sent is the newest inbox entry that was sent to the client.
+	// Sent is the newest inbox entry that was sent to the client. If the inbox
+	// does not reach that far (the service behind the store has lost what came
+	// last), it does from now on, with entries that are done: no sequence, and
+	// no packet identifier, is given out again that the client may still
+	// connect with another message.
 	Sent uint64
 }
 
@@ -209,7 +226,8 @@ type Sessions interface {
 // Progress is what has become of the entries of an inbox.
 type Progress struct {
 	// Base: all entries up to it are done and are removed. It never moves
-	// back; a lower one than stored changes nothing.
+	// back; a lower one than stored changes nothing. One above the newest
+	// entry is of an inbox that was lost: [ErrFenced].
 	Base uint64
 	// Released entries were answered with PUBREC: from now on [Released].
 	Released []uint64

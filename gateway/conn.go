@@ -211,6 +211,19 @@ func (c *conn) end(code protocol.ReasonCode, text string) {
 	c.interrupt()
 }
 
+// endReleased is end for a client that is to be told only when its session has
+// been released.
+func (c *conn) endReleased(code protocol.ReasonCode, text string) {
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return
+	}
+	c.endLocked(code, text) // finish flushes
+	c.mu.Unlock()
+	c.interrupt()
+}
+
 func (c *conn) endLocked(code protocol.ReasonCode, text string) {
 	c.ended, c.endCode, c.endText = true, code, text
 	if !c.up || !c.v5 {
@@ -233,6 +246,9 @@ func (c *conn) fail(err error) {
 	case errors.As(err, &pe):
 		c.g.countFault(pe.Code)
 		c.end(pe.Code, pe.Detail)
+	case errors.Is(err, backend.ErrFenced) && c.g.leaseGone.Load():
+		// It is not the session that was lost, but the gateway's lease.
+		c.endReleased(protocol.ServerBusy, "gateway lost its lease")
 	case errors.Is(err, backend.ErrFenced):
 		c.g.stats.fenced.Add(1)
 		c.end(protocol.SessionTakenOver, "session was taken over")
@@ -350,7 +366,7 @@ func (c *conn) detach(ctx context.Context) {
 	left := c.out.Unfinished()
 	c.g.stats.inflight.Add(-int64(c.out.InFlight()))
 	c.g.stats.queued.Add(-int64(c.out.Queued()))
-	sent := c.out.Next() - 1
+	sent := max(c.out.Next(), 1) - 1 // a connection that was refused has sent nothing
 	progress, _, changed := c.out.Progress()
 	c.mu.Unlock()
 	c.g.stats.inboundInFlight.Add(-int64(c.inflight))

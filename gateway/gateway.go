@@ -55,6 +55,7 @@ type Gateway struct {
 	durable      atomic.Int64  // sessions with an inbox and subscriptions that are here, counted now and then
 	reviewed     time.Duration // when the last review began; its goroutine's own
 	renewNow     chan struct{} // the lease is to be renewed before its time
+	leaseGone    atomic.Bool   // the lease has ended and was not joined anew yet
 	wheel        wheel
 	lot          lot
 	sys          sysTopics
@@ -135,8 +136,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	}
 	g.observe(Event{Kind: EventStarting})
 	g.started = time.Now()
-	node := backend.Node{ID: g.opt.ID, Load: g.load}
-	if err := g.store.Join(ctx, node, g.opt.Timing.Lease); err != nil {
+	if err := g.store.Join(ctx, g.node(), g.opt.Timing.Lease); err != nil {
 		return &ExtensionError{Extension: "Store", Err: err}
 	}
 	if err := g.bus.Start(ctx, g.opt.ID, &handler{g: g}); err != nil {

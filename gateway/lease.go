@@ -77,17 +77,41 @@ func (g *Gateway) cutOff(store, bus error) {
 	}
 }
 
+// node is what the store is told of this gateway.
+func (g *Gateway) node() backend.Node {
+	return backend.Node{ID: g.opt.ID, Load: g.load, Fenced: g.fenced}
+}
+
+// fenced is called by the store when it has found that the lease has ended.
+func (g *Gateway) fenced() {
+	g.leaseGone.Store(true)
+	g.renewSoon()
+}
+
+// renewSoon has the lease renewed now, or what follows when it has ended.
+func (g *Gateway) renewSoon() {
+	select {
+	case g.renewNow <- struct{}{}:
+	default:
+	}
+}
+
 // leaseLost starts anew after the lease has ended: other gateways may have
 // given the sessions away. Every connection is dropped, what is still attached
 // to this gateway is left, and only then it joins again.
+//
+// Each session is released before its client is told, as far as the store
+// allows that: a client that comes back at once must not find an inbox that
+// does not know what was sent to it.
 func (g *Gateway) leaseLost(ctx context.Context) {
 	g.stats.leaseLost.Add(1)
+	g.leaseGone.Store(true)
 	g.setTrouble("lease", errors.New("lost; connections are dropped"))
 	g.clients.overtakeAll()
 	all := g.clients.all()
 	g.log.Warn("lease lost, dropping all connections", "clients", len(all))
 	for _, c := range all {
-		c.end(protocol.ServerBusy, "gateway lost its lease")
+		c.endReleased(protocol.ServerBusy, "gateway lost its lease")
 	}
 	for sleep(ctx, 50*time.Millisecond) {
 		if len(g.clients.all()) == 0 {
@@ -98,10 +122,11 @@ func (g *Gateway) leaseLost(ctx context.Context) {
 		sctx, cancel := g.storeContext(ctx)
 		err := g.store.Leave(sctx, g.opt.ID)
 		if err == nil {
-			err = g.store.Join(sctx, backend.Node{ID: g.opt.ID, Load: g.load}, g.opt.Timing.Lease)
+			err = g.store.Join(sctx, g.node(), g.opt.Timing.Lease)
 		}
 		cancel()
 		if err == nil {
+			g.leaseGone.Store(false)
 			g.setTrouble("lease", nil)
 			return
 		}

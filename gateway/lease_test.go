@@ -3,9 +3,11 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/sluice-mqtt/sluice/backend"
 	"github.com/sluice-mqtt/sluice/protocol"
 )
 
@@ -105,5 +107,53 @@ func TestRefusedInTime(t *testing.T) {
 		cl.stores[0].mend()
 		same.ping()
 		c.subscribe(1, "a")
+	})
+}
+
+// TestStoreFences: a store that finds by itself that the lease has ended, since
+// the service behind it has lost what it had answered, is not left waiting for
+// the next renewal. All connections are dropped at once, each client is told
+// after its session was released with what was sent to it, nobody hears that
+// the session was taken over, and the gateway goes on under a new lease.
+func TestStoreFences(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		cl := newCluster(t, 2)
+		g, store := cl.nodes[0], cl.stores[0]
+		s, idle := join(t, g, "s", durable(1000)), join(t, g, "idle", durable(1000))
+		s.subscribe(1, "a")
+		p := join(t, cl.nodes[1], "p")
+		p.send(publish("a", "1", 1, 1))
+		p.expect("PUBACK #1")
+		s.expect("PUBLISH a=1 q1 #1")
+
+		var void atomic.Bool
+		void.Store(true)
+		released := make(chan int, 8) // how many clients had heard of it
+		store.fault(func(call string) error {
+			switch {
+			case call == "Release":
+				released <- len(s.packets) + len(idle.packets)
+			case call == "Leave", call == "Join":
+				void.Store(false)
+			case void.Load():
+				return fmt.Errorf("test: %s: %w", call, backend.ErrFenced)
+			}
+			return nil
+		})
+		g.fenced()
+		s.send(ack(protocol.PUBACK, 1)) // is not stored any more
+		s.endsAt(0, time.Second, "DISCONNECT 0x89", "closed")
+		idle.endsAt(0, time.Second, "DISCONNECT 0x89", "closed")
+		if heard := <-released + <-released; heard > 1 {
+			t.Errorf("clients had heard %d times of the end of sessions that were not released", heard)
+		}
+		for g.leaseGone.Load() {
+			time.Sleep(time.Millisecond)
+		}
+		if st := g.Stats(); st.LeaseLost != 1 || st.Fenced != 0 {
+			t.Errorf("%d leases lost, %d sessions taken over; want 1, 0", st.LeaseLost, st.Fenced)
+		}
+		s = rejoin(t, g, "s")
+		s.expect("PUBLISH a=1 q1 #1 dup")
 	})
 }

@@ -148,10 +148,7 @@ func (g *Gateway) holdsLease(ctx context.Context) bool {
 	err := g.store.Renew(sctx, g.opt.ID)
 	if err != nil {
 		g.storeFailed(err)
-		select {
-		case g.renewNow <- struct{}{}:
-		default:
-		}
+		g.renewSoon()
 	}
 	return err == nil
 }

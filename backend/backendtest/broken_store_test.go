@@ -340,6 +340,8 @@ func storeFaultTable() []*storeFault {
 				out[i].Refused = 0
 			}
 		}},
+		{name: "inbox that was lost is trimmed", notices: "inboxes/advance beyond the end", lease: func(error) error { return nil }},
+		{name: "places given out again", notices: "sent/beyond the end", release: func(r *backend.ReleaseRequest) { r.Sent = 0 }},
 		{name: "page longer than asked", notices: "inboxes/pages", page: func(limit *int) { *limit++ }},
 		{name: "more at the end", notices: "inboxes/pages", fetched: func(e []backend.Entry, more *bool) []backend.Entry { *more = true; return e }},
 		{name: "page without its last", notices: "inboxes/pages", fetched: func(e []backend.Entry, _ *bool) []backend.Entry { return e[:len(e)/2] }},

@@ -44,7 +44,7 @@ func leaseCalls(s backend.Store, l backend.Lease) map[string]func(ctx context.Co
 			return err
 		},
 		"Advance": func(ctx context.Context) error {
-			return s.Advance(ctx, l, backend.Progress{Base: 1, Released: []uint64{2}, Done: []uint64{3}})
+			return s.Advance(ctx, l, backend.Progress{Released: []uint64{2}, Done: []uint64{3}})
 		},
 		"Review": func(ctx context.Context) error {
 			out := make([]backend.Standing, 1)

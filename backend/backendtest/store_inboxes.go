@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -16,6 +17,7 @@ var inboxCases = []storeCase{
 	{name: "advance base", promise: "Base removes all entries up to it; it never moves back, and a lower one changes nothing", run: advanceBase},
 	{name: "advance done", promise: "an entry that is done is left out though an older one is not", run: advanceDone},
 	{name: "advance released", promise: "an entry that was released stays, and says so", run: advanceReleased},
+	{name: "advance beyond the end", promise: "a base above the newest entry is of an inbox that was lost: ErrFenced, and nothing is removed", run: advanceBeyond},
 	{name: "advance all at once", promise: "one Advance carries base, released and done", run: advanceTogether},
 	{name: "survives resume", promise: "partial progress survives takeover and release, with the same sequences and so the same packet identifiers", run: advanceSurvives},
 	{name: "drained", promise: "an inbox that was drained goes on where it was", run: inboxDrained},
@@ -184,6 +186,23 @@ func advanceTogether(t *testing.T, c *cluster) {
 	if got := states(c.a.inbox(t, o.Lease)); got != "3:1 5:1 6:1 " {
 		t.Errorf("sequences and states %q", got)
 	}
+}
+
+func advanceBeyond(t *testing.T, c *cluster) {
+	o := c.a.member(t, "client", sub("a", 1))
+	beyond := func(p backend.Progress) {
+		t.Helper()
+		if err := c.a.Advance(c.ctx, o.Lease, p); !errors.Is(err, backend.ErrFenced) {
+			t.Errorf("Advance to %d: %v, want ErrFenced", p.Base, err)
+		}
+	}
+	beyond(backend.Progress{Base: 1})
+	c.b.append(t, numbered("a", 3, 1)...)
+	beyond(backend.Progress{Base: 4, Done: []uint64{2}})
+	beyond(backend.Progress{Base: 1 << 60})
+	wantPayloads(t, "inbox", c.a.inbox(t, o.Lease), count(0, 3))
+	c.a.advance(t, o.Lease, backend.Progress{Base: 3})
+	beyond(backend.Progress{Base: 4})
 }
 
 func advanceSurvives(t *testing.T, c *cluster) {

@@ -1,6 +1,7 @@
 package backendtest
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 var sentCases = []storeCase{
 	{name: "within the window", promise: "a connection that ended unseen has sent no more than its window and what is done: Sent says so after a takeover, and after the end of the gateway", run: sentWithinWindow},
 	{name: "window replaced", promise: "the window is that of the connection, and what was sent before stays sent", run: sentWindowReplaced},
+	{name: "beyond the end", promise: "an inbox that has lost what was sent goes on behind it: neither sequence nor packet identifier is given out again", run: sentBeyondTheEnd},
 	{name: "does not expire", promise: "an entry that may have been sent does not expire, and one that was not does [MQTT-4.3.3-7], [MQTT-3.3.2-5]", run: sentDoesNotExpire},
 	{name: "does not expire when full", promise: "nor does it where room is made for another", options: StoreOptions{InboxMessages: 3}, run: sentDoesNotExpireWhenFull},
 }
@@ -53,6 +55,49 @@ func sentWindowReplaced(t *testing.T, c *cluster) {
 	o = c.b.open(t, "client")
 	wantSent(t, o, 0, 5, 8)
 	wantSent(t, c.a.open(t, "client"), 0, 8, 8) // of any number
+}
+
+func sentBeyondTheEnd(t *testing.T, c *cluster) {
+	const far = 3*backend.MaxInFlight + 7
+	for name, tt := range map[string]struct {
+		kept int // entries that are left
+		sent uint64
+		next uint64 // 0: any with the packet identifier that follows on sent
+	}{
+		"empty": {0, 9, 10}, "some": {3, 9, 10}, "many": {3, 1000, 1001}, "empty, far": {0, far, 0}, "some, far": {2, far, 0},
+		"all there": {3, 3, 4}, "less": {3, 2, 4}, "nonsense": {3, math.MaxUint64, 4},
+	} {
+		id := backend.ClientID(name)
+		o := c.a.open(t, id)
+		c.a.subscribe(t, o.Lease, sub(name, 1))
+		if tt.kept > 0 {
+			c.b.append(t, numbered(name, tt.kept, 1)...)
+		}
+		c.a.release(t, o.Lease, backend.ReleaseRequest{Sent: tt.sent})
+		c.b.append(t, text(name, "new", 1))
+		o = c.b.open(t, id)
+		list := c.b.inbox(t, o.Lease)
+		wantPayloads(t, name, list, append(count(0, tt.kept), "new"))
+		got := list[len(list)-1].Seq
+		if tt.next != 0 && got != tt.next || tt.next == 0 && backend.PacketID(got) != backend.PacketID(tt.sent+1) {
+			t.Errorf("%s: the next entry has sequence %d and identifier %d, %d was sent", name, got, backend.PacketID(got), tt.sent)
+		}
+		if o.Last != got {
+			t.Errorf("%s: last %d, want %d", name, o.Last, got)
+		}
+		for i := range tt.kept {
+			if list[i].Seq != uint64(i)+1 {
+				t.Errorf("%s: entry %d has moved to %d", name, i+1, list[i].Seq)
+			}
+		}
+		// What is missing is done: all goes away with the rest.
+		c.b.advance(t, o.Lease, backend.Progress{Base: got})
+		wantPayloads(t, name, c.b.inbox(t, o.Lease), nil)
+		c.b.append(t, text(name, "next", 1))
+		if list := c.b.inbox(t, o.Lease); len(list) != 1 || list[0].Seq != got+1 {
+			t.Errorf("%s: %d entries after all were acknowledged, the first %+v", name, len(list), list)
+		}
+	}
 }
 
 // brief are messages that expire in a second.

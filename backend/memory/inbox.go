@@ -95,6 +95,29 @@ func (b *inbox) push(e backend.Entry) (seq uint64) {
 	return seq
 }
 
+// maxSequence is what no inbox gets to: a higher one is an error of who names it.
+const maxSequence = 1 << 53
+
+// reach makes an inbox that is not there yet end with the given sequence, or one
+// with the same packet identifier; what is missing is done. A store in memory
+// loses nothing, but promises the same.
+func (b *inbox) reach(last uint64) {
+	if last <= b.last() || last > maxSequence {
+		return
+	}
+	if b.n == 0 {
+		b.base = last
+		return
+	}
+	for range (last-b.last()-1)%backend.MaxInFlight + 1 {
+		if b.n == len(b.ring) {
+			b.resize(max(4, 2*len(b.ring)))
+		}
+		b.n++
+		*b.at(b.last()) = item{state: backend.Done}
+	}
+}
+
 // finish marks an entry that is not done as done.
 func (b *inbox) finish(seq uint64) {
 	e := b.at(seq)

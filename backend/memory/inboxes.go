@@ -193,6 +193,9 @@ func (s *Store) Advance(ctx context.Context, l backend.Lease, p backend.Progress
 		return err
 	}
 	defer ss.mu.Unlock()
+	if p.Base > ss.inbox.last() {
+		return errFenced
+	}
 	ss.inbox.advance(p)
 	return nil
 }

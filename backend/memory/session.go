@@ -110,7 +110,9 @@ func (s *state) detach(ss *session, d departure, claimed *[]backend.Chore) {
 // entries from the front so many that were not done, and those that were done
 // among them.
 func (ss *session) noteSent(known bool, sent uint64) {
-	if !known {
+	if known {
+		ss.inbox.reach(sent)
+	} else {
 		sent = ss.inbox.last()
 		if ss.window != 0 {
 			b := &ss.inbox

@@ -31,6 +31,8 @@ type finding struct {
 	roomy bool
 	// forgetful: nothing outlives the server's process.
 	forgetful bool
+	// servers are those that were looked at, and what they say of their data.
+	servers []ancestry
 }
 
 func (f *finding) add(c condition, err error) {
@@ -78,6 +80,7 @@ func (s *Store) examine(ctx context.Context) *finding {
 		close(results)
 		for one := range results {
 			f.full, f.roomy, f.forgetful = f.full || one.full, f.roomy && one.roomy, f.forgetful || one.forgetful
+			f.servers = append(f.servers, one.servers...)
 			if f.trouble == nil {
 				f.trouble = one.trouble
 			}
@@ -121,6 +124,7 @@ func (s *Store) examineServer(ctx context.Context, c goredis.Cmdable, f *finding
 		policy = m["maxmemory-policy"]
 	}
 	f.judge(info, policy)
+	f.servers = append(f.servers, readAncestry(info))
 }
 
 // roomShare: a server that was full has room again when this part of its memory

@@ -144,6 +144,7 @@ func (s *Store) Figures() []backend.Figure {
 		{Name: "store_connections", Help: "Connections to Redis by what they do.", Kind: backend.Gauge, Labels: []string{"state"}, Values: []backend.Value{
 			{Labels: []string{"idle"}, Number: float64(pool.IdleConns)}, {Labels: []string{"busy"}, Number: float64(pool.TotalConns) - float64(pool.IdleConns)}}},
 		{Name: "store_connection_timeouts_total", Help: "Calls that got no connection in time, because all were busy.", Kind: backend.Counter, Values: backend.Single(float64(pool.Timeouts))},
+		{Name: "store_setbacks_total", Help: "Times that Redis went on with data that may be older than what it had answered: a replica was promoted, or it was started with older data. All connections are dropped then.", Kind: backend.Counter, Values: backend.Single(float64(s.lineage.broken.Load()))},
 		{Name: "store_condition_changes_total", Help: "Times that Redis became unfit, or fit again.", Kind: backend.Counter, Values: backend.Single(float64(s.health.changes.Load()))},
 	}
 }

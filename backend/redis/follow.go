@@ -149,23 +149,37 @@ func changeNumber(m goredis.XMessage) uint64 {
 	return n
 }
 
-// reload loads the index of other data than before from the beginning.
+// indexLoad is how far a load of the whole index has come.
+type indexLoad struct {
+	version // when it began
+	next    int
+}
+
+// reload loads the index of other data than before from the beginning. One that
+// a caller had no time to finish goes on with the next call.
 func (r *replica) reload(ctx context.Context, v version) error {
-	if before := *r.data.Load(); before != "" {
+	if before := *r.data.Load(); before != "" && !r.store.wasAnnounced(v.data) {
 		r.store.log.Warn("redis has other data than before: sessions are gone, or it is another server", "before", before, "now", v.data)
-	}
-	for _, rec := range r.records {
-		r.remove(rec)
+		r.store.forgetBeat()
 	}
 	r.data.Store(new(string))
 	r.applied.Store(0)
-	for b := range indexBuckets {
-		if err := r.loadBucket(ctx, b); err != nil {
+	if r.loading.data != v.data {
+		for _, rec := range r.records {
+			r.remove(rec)
+		}
+		r.loading = indexLoad{version: v}
+	}
+	for ; r.loading.next < indexBuckets; r.loading.next++ {
+		if err := r.loadBucket(ctx, r.loading.next); err != nil {
 			return err
 		}
 	}
-	r.applied.Store(v.n)
-	r.data.Store(&v.data)
+	// What has changed since it began is in the logs.
+	r.applied.Store(r.loading.n)
+	data := r.loading.data
+	r.data.Store(&data)
+	r.loading = indexLoad{}
 	return nil
 }
 

@@ -88,6 +88,11 @@ func (s *Store) glance() *finding {
 	if f.trouble == nil {
 		f.trouble = s.recognize(ctx)
 	}
+	if f.trouble == nil {
+		if err := s.lookBack(ctx, f.servers); err != nil {
+			f.addError(err)
+		}
+	}
 	return f
 }
 

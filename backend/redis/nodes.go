@@ -33,6 +33,7 @@ type node struct {
 	until   atomic.Int64  // the end of its lease on the store's clock, in ms
 	tickets atomic.Uint64 // the last that was given out
 	missed  atomic.Bool   // the store did not answer lately
+	void    atomic.Bool   // its lease has ended whatever the store says; see lineage
 }
 
 func (s *Store) node(id backend.NodeID) *node {
@@ -41,14 +42,15 @@ func (s *Store) node(id backend.NodeID) *node {
 	return s.nodes.byID[id]
 }
 
-// until returns the end of the lease of a gateway, in ms on the store's clock.
-func (s *Store) until(ctx context.Context, id backend.NodeID) (int64, error) {
+// until returns the end of the lease of a gateway, in ms on the store's clock,
+// as an argument of scripts.
+func (s *Store) until(ctx context.Context, id backend.NodeID) (any, error) {
 	if n := s.node(id); n != nil {
-		return n.until.Load(), nil
+		return leaseEnd{n}, nil
 	}
 	ends, err := s.client.ZScore(ctx, s.keys.nodes(), string(id)).Result()
 	if errors.Is(err, goredis.Nil) {
-		return 0, errFenced
+		return nil, errFenced
 	}
 	return int64(ends), err
 }
@@ -98,7 +100,7 @@ func (s *Store) Renew(ctx context.Context, id backend.NodeID) error {
 		return err
 	}
 	n := s.node(id)
-	if n == nil {
+	if n == nil || n.void.Load() {
 		return errFenced
 	}
 	r, err := s.runOne(ctx, renewScript, []string{s.keys.nodes()}, string(id), milliseconds(n.ttl))
@@ -112,6 +114,9 @@ func (s *Store) Renew(ctx context.Context, id backend.NodeID) error {
 		return errFenced
 	}
 	n.until.Store(r.int(0))
+	if n.void.Load() { // by what that call has found
+		return errFenced
+	}
 	s.answered(n)
 	return nil
 }
@@ -253,7 +258,7 @@ func (s *Store) enlist(n *node, c backend.ClientID) (*call, string) {
 	return &call{
 		script: enlistScript,
 		keys:   []string{s.keys.run(n.ID), s.keys.clients(n.ID)},
-		args:   []any{n.run, n.until.Load(), string(c), ticket},
+		args:   []any{n.run, leaseEnd{n}, string(c), ticket},
 	}, ticket
 }
 

@@ -10,11 +10,11 @@ import (
 // proxy stands between clients and a server and loses replies.
 type proxy struct {
 	listener net.Listener
-	target   string
 	group    sync.WaitGroup
 
 	mu     sync.Mutex
 	closed bool
+	target string
 	conns  map[net.Conn]struct{}
 	toDrop int
 	only   string // what a request has whose reply is lost; empty is any
@@ -50,6 +50,17 @@ func (p *proxy) dropReplyTo(s *script) {
 	p.toDrop, p.only = 1, s.sha
 }
 
+// redirect sends everybody to another server: connections end, and new ones go
+// there.
+func (p *proxy) redirect(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+	for c := range p.conns {
+		_ = c.Close()
+	}
+}
+
 func (p *proxy) close() {
 	_ = p.listener.Close()
 	p.mu.Lock()
@@ -78,7 +89,10 @@ func (p *proxy) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.target)
+		p.mu.Lock()
+		target := p.target
+		p.mu.Unlock()
+		server, err := net.Dial("tcp", target)
 		if err != nil {
 			_ = client.Close()
 			continue

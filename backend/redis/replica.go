@@ -26,6 +26,7 @@ type replica struct {
 	mu      sync.Mutex // taken by who changes the index and what follows
 	records map[backend.ClientID]*record
 	read    [indexBuckets]uint64 // the last change of each bucket
+	loading indexLoad
 }
 
 // record is a session in the index; its Value is the record itself.

@@ -152,12 +152,18 @@ func TestFailover(t *testing.T) {
 	acked := len(p.acked)
 	p.until(t, acked+50)
 	awaitHealth(t, s.Store, "")
+	// Nothing appended is lost, but what was acknowledged to Redis only.
+	if err := s.Renew(t.Context(), "node"); !errors.Is(err, backend.ErrFenced) {
+		t.Errorf("Renew after a failover: %v, want ErrFenced", err)
+	}
+	if lines := log.about("level=WARN", "older than what was acknowledged"); len(lines) != 1 {
+		t.Errorf("the log has %q, want one line about the failover", log.lines())
+	}
+	join(t, s, "node")
+	at = openSession(t, s, "node", "c")
 	p.wantAll(t, at.Lease)
 	if lines := log.about("other data than before"); len(lines) > 0 {
 		t.Errorf("the log has %q", lines)
-	}
-	if err := s.Renew(t.Context(), "node"); err != nil {
-		t.Errorf("Renew after a failover: %v", err)
 	}
 }
 
@@ -170,7 +176,7 @@ func TestFrozenReplica(t *testing.T) {
 	o.WaitReplicas = 1
 	s := open(t, o)
 	join(t, s, "node")
-	at := openSession(t, s, "node", "c", subscription("a"))
+	openSession(t, s, "node", "c", subscription("a"))
 	p := &publisher{store: s}
 	p.until(t, 50)
 	w.replica.signal(t, syscall.SIGSTOP)
@@ -182,5 +188,6 @@ func TestFrozenReplica(t *testing.T) {
 	w.failOver(t)
 	w.primary.Start(t)
 	p.until(t, len(p.acked)+50)
-	p.wantAll(t, at.Lease)
+	join(t, s, "node")
+	p.wantAll(t, openSession(t, s, "node", "c").Lease)
 }

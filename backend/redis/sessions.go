@@ -127,7 +127,7 @@ func claimArgs(n *node, ticket string, r backend.OpenRequest, lost dead, least u
 		}
 	}
 	return []any{
-		string(n.ID), n.until.Load(), ticket, r.Principal, flag(r.CleanStart), r.Expiry,
+		string(n.ID), leaseEnd{n}, ticket, r.Principal, flag(r.CleanStart), r.Expiry,
 		has, message, delay, expiry, string(lost.id), lost.at, least, r.Window, owner,
 	}
 }
@@ -224,6 +224,11 @@ func (s *Store) release(ctx context.Context, l backend.Lease, r backend.ReleaseR
 	until, err := s.until(ctx, l.Node)
 	if err != nil {
 		return nil, err
+	}
+	if n := s.node(l.Node); n != nil {
+		// Also when the lease is void: what was sent is to be known, and the
+		// session is the connection's as long as the service says so.
+		until = n.until.Load()
 	}
 	at, err := s.seatOf(ctx, l.Client)
 	if err != nil {

@@ -34,6 +34,7 @@ type Store struct {
 	seats    seats
 	held     retainedTotal
 	health   health
+	lineage  lineage
 	figures  *figures
 	cluster  string // identity of the data, for ever
 
@@ -64,13 +65,15 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		options:   o,
 		log:       o.Logger,
-		client:    dial(a, &o),
 		probe:     dialProbe(a, o),
 		clustered: a.clustered,
 		keys:      keys(o.KeyPrefix),
 		done:      make(chan struct{}),
 	}
 	s.figures = newFigures()
+	greeted := *a
+	greeted.client.OnConnect = s.greet
+	s.client = dial(&greeted, &o)
 	s.client.AddHook(stopwatch{s.figures})
 	s.replica = newReplica(s)
 	s.clock.began = time.Now()

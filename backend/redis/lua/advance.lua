@@ -2,7 +2,8 @@
 -- KEYS   1 meta, 2 inbox
 -- ARGV   1 to 5 as in lib_lease, 6 base, 7 how many released follow, then
 --        released, then done
--- Result {0}, or {-1} or {-2, ...} see lib_lease.
+-- Result {0}, or {-1} or {-2, ...} see lib_lease; {-1} also for a base above
+--        the newest entry: that is of an inbox which a server has lost.
 local no = refused()
 if no then
   return no
@@ -10,6 +11,9 @@ end
 local h = header(KEYS[2])
 if not h then
   return {0}
+end
+if tonumber(ARGV[6]) > h.base + h.n then
+  return {-1}
 end
 local releases = tonumber(ARGV[7])
 for k = 8, #ARGV do
@@ -23,6 +27,6 @@ for k = 8, #ARGV do
     end
   end
 end
-drop(KEYS[2], h, math.min(tonumber(ARGV[6]) - h.base, h.n))
+drop(KEYS[2], h, tonumber(ARGV[6]) - h.base)
 settleHead(KEYS[2], h)
 return {0}

@@ -74,6 +74,29 @@ local function drop(inbox, h, k)
   end
 end
 
+-- reach makes an inbox that has lost its newest entries end with the given
+-- sequence, or one with the same packet identifier: what comes next gets
+-- neither a sequence nor an identifier that was in use.
+local function reach(inbox, h, last)
+  local missing = last - h.base - h.n
+  if missing <= 0 then
+    return
+  end
+  if h.n == 0 then
+    h.base = last
+    return
+  end
+  missing = (missing - 1) % 65535 + 1
+  local none = {}
+  for i = 1, math.min(missing, CHUNK) do
+    none[i] = ''
+  end
+  for left = missing, 1, -CHUNK do
+    redis.call('RPUSH', inbox, unpack(none, 1, math.min(left, CHUNK)))
+  end
+  h.n, h.done = h.n + missing, h.done + missing
+end
+
 -- settleHead drops what is done at the front and writes the header.
 local function settleHead(inbox, h)
   local k = 0
