@@ -47,6 +47,10 @@ type Message struct {
 	// Again: live sessions may have had the message before, under its ID. A
 	// gateway that has delivered it drops it; one that has not delivers it.
 	Again bool
+	// Fresh: whoever appends the message knows that no Append of its ID was
+	// ever called, be it in vain. That spares the store the question whether it
+	// has been appended before. It does not travel.
+	Fresh bool
 }
 
 // Clone returns a copy that shares no memory with m, apart from the topic.

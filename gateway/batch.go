@@ -187,7 +187,7 @@ func (b *batch) publish(ctx context.Context, h protocol.Header, frame, body []by
 	}
 	switch {
 	case p.QoS == 2:
-		u.msg.ID = c.in.ID(p.PacketID)
+		u.msg.ID, u.msg.Fresh = c.in.ID(p.PacketID), c.in.Fresh(p.Dup)
 	case p.QoS == 0 && !p.Retain && !p.HasTopicAlias && (!c.v5 || g.opt.Limits.MessageExpiry == 0):
 		u.raw = frame
 	}

@@ -3,7 +3,9 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/sluice-mqtt/sluice/backend"
@@ -16,6 +18,31 @@ import (
 type faultyStore struct {
 	backend.Store
 	hook, afterHook atomic.Pointer[func(call string) error]
+	known           *identities // of all stores of a cluster
+}
+
+// identities are those of QoS 2 publishes that an Append was called with.
+type identities struct {
+	t    testing.TB
+	mu   sync.Mutex
+	seen map[backend.PublishID]struct{}
+}
+
+// note checks that what is said to be fresh is.
+func (i *identities) note(msgs []*backend.Message) {
+	if i == nil {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, m := range msgs {
+		if _, seen := i.seen[m.ID]; seen && m.Fresh {
+			i.t.Errorf("%+v is said to be fresh, and was appended before", m.ID)
+		}
+		if m.ID != (backend.PublishID{}) {
+			i.seen[m.ID] = struct{}{}
+		}
+	}
 }
 
 func (s *faultyStore) fault(hook func(call string) error) { s.hook.Store(&hook) }
@@ -108,6 +135,7 @@ func (s *faultyStore) Append(ctx context.Context, msgs []*backend.Message, out [
 	if err := s.before("Append"); err != nil {
 		return err
 	}
+	s.known.note(msgs)
 	return s.done("Append", s.Store.Append(ctx, msgs, out))
 }
 

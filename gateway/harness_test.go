@@ -20,13 +20,15 @@ type cluster struct {
 	nodes  []*Gateway
 	stores []*faultyStore
 	buses  []*faultyBus
+	known  *identities
 }
 
 // newCluster starts gateways g0, g1, …; change adapts the options of each. They
 // are shut down at the end of the test.
 func newCluster(t testing.TB, n int, change ...func(i int, o *Options)) *cluster {
 	t.Helper()
-	cl := &cluster{t: t, store: memory.NewStore(memory.Options{}), bus: memory.NewBus()}
+	cl := &cluster{t: t, store: memory.NewStore(memory.Options{}), bus: memory.NewBus(),
+		known: &identities{t: t, seen: make(map[backend.PublishID]struct{})}}
 	for i := range n {
 		cl.add(fmt.Sprintf("g%d", i), change...)
 	}
@@ -45,7 +47,7 @@ func newGateway(t testing.TB, change ...func(o *Options)) *Gateway {
 
 func (cl *cluster) add(id string, change ...func(i int, o *Options)) *Gateway {
 	cl.t.Helper()
-	store := &faultyStore{Store: cl.store.Peer()}
+	store := &faultyStore{Store: cl.store.Peer(), known: cl.known}
 	bus := &faultyBus{Backend: cl.bus.Gateway()}
 	o := plainOptions(store, bus)
 	o.ID = backend.NodeID(id)

@@ -198,6 +198,9 @@ func (b *batch) append(ctx context.Context) error {
 		if calls++; calls == 2 {
 			// What the first one has stored nobody was told of.
 			b.g.unsure("the outcome of an append is not known")
+			for _, m := range b.msgs {
+				m.Fresh = false
+			}
 		}
 		return b.g.store.Append(ctx, b.msgs, out)
 	}

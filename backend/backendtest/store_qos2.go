@@ -10,6 +10,7 @@ import (
 
 var qos2Cases = []storeCase{
 	{name: "once", promise: "two appends with one identity are one message; the second is a Duplicate", run: qos2Once},
+	{name: "fresh", promise: "a message that is said to be fresh is remembered like any other, and a repetition within its batch is the same", run: qos2Fresh},
 	{name: "once across gateways", promise: "an identity is known at every gateway", run: qos2Across},
 	{name: "once after delivery", promise: "an identity is remembered although the message was delivered and removed", run: qos2AfterDelivery},
 	{name: "once after takeover", promise: "an identity survives takeover and resumption of its publisher", run: qos2AfterTakeover},
@@ -50,6 +51,33 @@ func wantKnown(t *testing.T, what string, o *backend.Opened, received, generatio
 	if !maps.Equal(o.Generations, generations) {
 		t.Errorf("%s: generations %v, want %v", what, o.Generations, generations)
 	}
+}
+
+func qos2Fresh(t *testing.T, c *cluster) {
+	publisher, subscriber := c.a.open(t, "publisher"), c.a.member(t, "subscriber", sub("qos2", 2))
+	fresh := func(packet uint16, payload string) *backend.Message {
+		m := identified(publisher, packet, 0, payload)
+		m.Fresh = true
+		return m
+	}
+	for i, again := range []bool{false, true, false} {
+		out := c.a.append(t, []*backend.Message{fresh(7, "x"), fresh(7, "x"), fresh(8, "y")}[i])[0]
+		if i == 1 { // fresh in error: taken once all the same
+			continue
+		}
+		if out.Duplicate != again || len(out.Targets) != 1 {
+			t.Errorf("append %d: %+v", i, out)
+		}
+	}
+	for packet, payload := range map[uint16]string{7: "x", 8: "y"} {
+		if out := c.b.append(t, identified(publisher, packet, 0, payload))[0]; !out.Duplicate {
+			t.Errorf("%d a second time: %+v, want a duplicate", packet, out)
+		}
+	}
+	if out := c.b.append(t, fresh(9, "z"), fresh(9, "z")); out[0].Duplicate || !out[1].Duplicate {
+		t.Errorf("twice in one batch: %+v, want the second to be a duplicate", out)
+	}
+	wantPayloads(t, "inbox", c.a.inbox(t, subscriber.Lease), []string{"x", "y", "z"})
 }
 
 func qos2Once(t *testing.T, c *cluster) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,5 +113,57 @@ func TestCostOfDelivery(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestCostOfQoS2: a publish of QoS 2 that is known to be fresh costs two round
+// trips, one that is in doubt a third.
+func TestCostOfQoS2(t *testing.T) {
+	srv := startServer(t, "--appendonly", "no")
+	s := open(t, optionsFor(t, srv.url(), backendtest.StoreOptions{}))
+	join(t, s, "node")
+	openSession(t, s, "node", "subscriber", backend.Subscription{Filter: "a", QoS: 2})
+	p := openSession(t, s, "node", "publisher")
+	trips := func(fresh bool, packet uint16) int64 {
+		m := message("a", "x")
+		m.QoS, m.Fresh = 2, fresh
+		m.ID = backend.PublishID{Client: "publisher", Incarnation: p.Incarnation, PacketID: packet}
+		counter := &roundTrips{}
+		s.client.AddHook(counter)
+		appendTo(t, s, m)
+		counter.over.Store(true)
+		return counter.n.Load()
+	}
+	trips(false, 1) // the server knows the scripts now
+	if doubt, fresh := trips(false, 2), trips(true, 3); doubt != 3 || fresh != 2 {
+		t.Errorf("%d round trips in doubt, %d for what is fresh; want 3, 2", doubt, fresh)
+	}
+}
+
+// roundTrips counts those that append: others look at the index meanwhile.
+type roundTrips struct {
+	n    atomic.Int64
+	over atomic.Bool
+}
+
+func (r *roundTrips) DialHook(next goredis.DialHook) goredis.DialHook { return next }
+
+func (r *roundTrips) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+	return func(ctx context.Context, cmd goredis.Cmder) error {
+		r.count(operation(cmd))
+		return next(ctx, cmd)
+	}
+}
+
+func (r *roundTrips) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []goredis.Cmder) error {
+		r.count(operationOf(cmds))
+		return next(ctx, cmds)
+	}
+}
+
+func (r *roundTrips) count(operation string) {
+	if !r.over.Load() && (operation == "hget" || operation == "append" || operation == "receive") {
+		r.n.Add(1)
 	}
 }

@@ -96,6 +96,12 @@ func identityOf(id backend.PublishID) identity {
 
 // markDuplicates finds out which letters with an identity were appended in full
 // before. Of several with the same identity in one batch the first counts.
+//
+// It is not asked about those that are fresh ([backend.Message.Fresh]): of an
+// identity that no Append was ever called with, nobody has a receipt. Should one
+// be called fresh in error, each inbox still knows it by what it has seen (see
+// lua/lib_seen.lua) and takes it once; only that it was routed to live sessions
+// would not be known.
 func (s *Store) markDuplicates(ctx context.Context, letters []letter) error {
 	var p goredis.Pipeliner
 	var cmds map[int]*goredis.StringCmd
@@ -110,6 +116,9 @@ func (s *Store) markDuplicates(ctx context.Context, letters []letter) error {
 			continue
 		}
 		first[id] = struct{}{}
+		if letters[i].m.Fresh {
+			continue
+		}
 		if p == nil {
 			p, cmds = s.client.Pipeline(), make(map[int]*goredis.StringCmd)
 		}

@@ -14,9 +14,8 @@ import (
 
 // F12: every answer of Redis comes 200 ms late, as from another region. A
 // gateway answers PINGREQ within 1 s, also behind a PUBLISH; at a modest rate a
-// PUBLISH is acknowledged within 1 s (p99), one of QoS 2, which needs three
-// round trips of its own, within 2 s; nothing times out, nobody loses the
-// connection, nothing comes twice. Twenty publishers with twenty messages under
+// PUBLISH of QoS 1 or 2 is acknowledged within 1 s (p99); nothing times out,
+// nobody loses the connection, nothing comes twice. Twenty publishers with twenty messages under
 // way share round trips: one for each would be five messages a second.
 func TestF12SlowRedis(t *testing.T) {
 	t.Parallel()
@@ -74,7 +73,7 @@ func TestF12SlowRedis(t *testing.T) {
 		slices.Sort(acks)
 		p99 := acks[len(acks)*99/100]
 		t.Logf("QoS %d: %d acknowledged, p50 %v p99 %v", qos, len(acks), acks[len(acks)/2], p99)
-		took[fmt.Sprint("p99 of acknowledgements at QoS ", qos)] = p99 / time.Duration(qos)
+		took[fmt.Sprint("p99 of acknowledgements at QoS ", qos)] = p99
 	}
 	for what, d := range took {
 		// The short form shares its cores with other tests.

@@ -196,6 +196,15 @@ func (s *Inbound) ID(packet uint16) backend.PublishID {
 	return id
 }
 
+// Fresh reports whether a QoS 2 publish that Publish said to take is certainly
+// the first with its identity. On one connection it is: what was taken is
+// repeated without being taken again. Of an earlier connection, one that ended
+// before its PUBREC may have been appended without a receipt that the session
+// came with, or by a call that is still under way; the client then repeats it
+// with DUP [MQTT-3.3.1-1], and it is in doubt. A new session has a new
+// incarnation, and an ephemeral one is its connection's own.
+func (s *Inbound) Fresh(dup bool) bool { return !dup || !s.resumed || !s.durable }
+
 // InFlight is how many QoS 2 publishes were taken and not released.
 func (s *Inbound) InFlight() int { return s.received.len() }
 
