@@ -207,6 +207,7 @@ func TestDashboardForm(t *testing.T) {
 	runtime.RegisterPanelcfgVariant(stat.VariantConfig())
 	runtime.RegisterPanelcfgVariant(timeseries.VariantConfig())
 	runtime.RegisterDataqueryVariant(grafanaquery.VariantConfig())
+	//lint:ignore SA1019 the file is in the older of the two forms, which every Grafana takes
 	var whole grafana.Dashboard
 	for _, err := range []error{whole.UnmarshalJSONStrict(text), whole.Validate()} {
 		if err != nil && err.Error() != "" { // an empty list of faults is an error too
