@@ -121,7 +121,8 @@ const (
 	DropGone
 	// DropRetainedFull: a limit of the store did not allow to retain it.
 	DropRetainedFull
-	// DropStore: a QoS 0 message for a shared group found the store away.
+	// DropStore: a message for a shared group found the store away: one of QoS 0,
+	// or one that was to go to another member.
 	DropStore
 	// DropBus: a QoS 0 message could not be given to the other gateways.
 	DropBus

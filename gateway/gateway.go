@@ -55,6 +55,7 @@ type Gateway struct {
 	durable      atomic.Int64  // sessions with an inbox and subscriptions that are here, counted now and then
 	reviewed     time.Duration // when the last review began; its goroutine's own
 	renewNow     chan struct{} // the lease is to be renewed before its time
+	forsaken     chan forsaken // to be given to other members of shared groups
 	leaseGone    atomic.Bool   // the lease has ended and was not joined anew yet
 	wheel        wheel
 	lot          lot
@@ -108,6 +109,7 @@ func New(o Options) (*Gateway, error) {
 		over:       make(chan struct{}),
 
 		renewNow: make(chan struct{}, 1),
+		forsaken: make(chan forsaken, maxRequeues),
 	}
 	g.measures.offer(o.Enhanced)
 	g.admission = newAdmission(&g.opt.Limits)
@@ -166,6 +168,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	g.background.Go(func() { g.publishSys(life) })        // until cancel
 	g.background.Go(func() { g.beat(life) })              // until cancel
 	g.background.Go(func() { g.keepReviewing(life) })     // until cancel
+	g.background.Go(func() { g.keepRequeuing(life) })     // until cancel
 	g.background.Go(func() { g.keepBeat(life) })          // until cancel
 	g.background.Go(func() { g.watchCertificates(life) }) // until cancel
 	g.attend(life)                                        // until cancel

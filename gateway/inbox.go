@@ -65,7 +65,7 @@ func (b *batch) offer(c *conn, e *backend.Entry) {
 	defer c.mu.Unlock()
 	switch {
 	case !c.up || c.ended:
-		go c.g.requeue(context.Background(), c.client.ID, []backend.Entry{*e}) // ends with one call to the store
+		c.g.requeueLater(c.client.ID, *e)
 	case e.QoS == 0 || c.readyLocked():
 		b.release(c, e)
 	default:

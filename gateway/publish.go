@@ -388,7 +388,7 @@ func (b *batch) hand(ctx context.Context, client backend.ClientID, epoch uint64,
 	c := b.g.clients.get(client)
 	if c == nil || c.lease.Epoch != epoch {
 		if e.Seq == 0 {
-			b.g.requeue(ctx, client, []backend.Entry{*e})
+			b.g.requeueLater(client, *e)
 		}
 		return
 	}

@@ -212,7 +212,7 @@ func (c *conn) drainGroup(ctx context.Context, b *batch, t task, n int) bool {
 	defer c.mu.Unlock()
 	if c.ended {
 		if len(entries) > 0 {
-			go c.g.requeue(context.WithoutCancel(ctx), c.client.ID, entries) // ends with one call to the store
+			c.g.requeueLater(c.client.ID, entries...)
 		}
 		return false
 	}
