@@ -136,8 +136,12 @@ func (s *Store) whole(ctx context.Context, sc *script, clients []backend.ClientI
 				args:   append([]any{at[i].box, at[i].inc, next}, args(i)...),
 			}
 		}
-		if err := s.run(ctx, calls...); err != nil && len(calls) == 1 {
-			return nil, nil, err
+		if len(clients) == 1 {
+			if err := s.joinIn(ctx, clients[0], calls...); err != nil {
+				return nil, nil, err
+			}
+		} else {
+			_ = s.run(ctx, calls...) // each has its own error
 		}
 		var again []int
 		for n, i := range open {
@@ -189,6 +193,9 @@ func (s *Store) conclude(ctx context.Context, schedule bool, dismissed []*call, 
 	}
 	if err := s.publish(ctx, changes...); err != nil {
 		return err
+	}
+	if len(outcomes) == 1 && !s.clustered {
+		return s.joinIn(ctx, outcomes[0].client, append(timers, dismissed...)...)
 	}
 	return s.inOrder(ctx, timers, dismissed)
 }

@@ -56,6 +56,7 @@ var (
 	settleScript  = frugalScript("settle")
 	destroyScript = frugalScript("destroy")
 	finishScript  = newScript("finish")
+	lookScript    = newScript("look")
 
 	subscribeScript   = leaseScript("subscribe")
 	unsubscribeScript = leaseScript("unsubscribe")

@@ -75,6 +75,9 @@ func (s *Store) lookAll(ctx context.Context, clients []backend.ClientID) ([]seat
 // seatFields are the fields of meta that readSeat reads.
 var seatFields = []string{"box", "inc", "node"}
 
+// seatArgs are the same, for a script.
+var seatArgs = []any{"box", "inc", "node"}
+
 // readSeat reads a seat and a gateway as they are in meta.
 func readSeat(r reply) (seat, backend.NodeID) {
 	at := seat{r.str(0), r.str(1)}

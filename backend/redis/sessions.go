@@ -64,21 +64,14 @@ func (s *Store) claim(ctx context.Context, n *node, r backend.OpenRequest, ticke
 // approach notes the client at the gateway and looks where its session is.
 func (s *Store) approach(ctx context.Context, n *node, c backend.ClientID) (ticket string, at seat, owner backend.NodeID, err error) {
 	enlist, ticket := s.enlist(n, c)
-	p := s.client.Pipeline()
-	enlisted := p.EvalSha(ctx, enlist.script.sha, enlist.keys, enlist.args...)
-	looked := p.HMGet(ctx, s.keys.session(c).meta(), seatFields...)
-	_, _ = p.Exec(ctx) // each has its own error
-	enlist.take(enlisted)
-	if missing(enlist.err) {
-		enlist.err = s.run(ctx, enlist)
-	}
-	if err := errors.Join(enlist.err, looked.Err()); err != nil {
+	look := &call{script: lookScript, keys: []string{s.keys.session(c).meta()}, args: seatArgs}
+	if err := s.joinIn(ctx, c, enlist, look); err != nil {
 		return "", noSeat, "", err
 	}
 	if enlist.reply.int(0) == 0 {
 		return "", noSeat, "", errFenced
 	}
-	at, owner = readSeat(reply(looked.Val()))
+	at, owner = readSeat(look.reply)
 	return ticket, at, owner, nil
 }
 

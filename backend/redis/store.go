@@ -29,14 +29,16 @@ type Store struct {
 	writers []*writer
 	// trimmers run Advance.
 	trimmers []*together
-	clock    clock
-	nodes    nodes
-	seats    seats
-	held     retainedTotal
-	health   health
-	lineage  lineage
-	figures  *figures
-	cluster  string // identity of the data, for ever
+	// porters open and release sessions.
+	porters []*together
+	clock   clock
+	nodes   nodes
+	seats   seats
+	held    retainedTotal
+	health  health
+	lineage lineage
+	figures *figures
+	cluster string // identity of the data, for ever
 
 	unfinished unfinished
 	purged     atomic.Int64 // when retained messages were, in nanoseconds of Unix time
@@ -85,6 +87,9 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	for range writers {
 		s.writers = append(s.writers, &writer{store: s})
 		s.trimmers = append(s.trimmers, &together{store: s})
+	}
+	for range porters {
+		s.porters = append(s.porters, &together{store: s})
 	}
 	if err := s.begin(ctx); err != nil {
 		return nil, errors.Join(err, s.client.Close(), s.probe.Close())

@@ -464,7 +464,9 @@ func TestWaitReplicas(t *testing.T) {
 	waitFor(t, "the replica", func() bool {
 		return strings.Contains(replica.direct(t).Info(t.Context(), "replication").Val(), "master_link_status:up")
 	})
-	appendTo(t, s, message("a", "1"))
+	waitFor(t, "the replica keeping up", func() bool {
+		return s.Append(t.Context(), []*backend.Message{message("a", "1")}, make([]backend.Append, 1)) == nil
+	})
 	replica.Pause(t)
 	err := s.Append(t.Context(), []*backend.Message{message("a", "2")}, make([]backend.Append, 1))
 	replica.Resume(t)

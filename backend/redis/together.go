@@ -3,10 +3,15 @@ package redis
 import (
 	"context"
 	"sync"
+
+	"github.com/sluice-mqtt/sluice/backend"
 )
 
 // callsAtOnce is how many scripts one pipeline carries.
 const callsAtOnce = 512
+
+// porters is how many pipelines open and release sessions at one time.
+const porters = 2
 
 // together runs scripts of many callers in few pipelines: while one is under
 // way the next collects. What is called often by many, and waited for by no
@@ -19,16 +24,28 @@ type together struct {
 	busy  bool
 }
 
-// joined is a call whose caller waits.
+// joined are calls whose caller waits.
 type joined struct {
-	call
-	ctx  context.Context
-	done chan struct{}
+	calls []*call
+	ctx   context.Context
+	err   error // none of them was made
+	done  chan struct{}
 }
 
 // run carries a script out with those of others, in no order.
 func (t *together) run(ctx context.Context, sc *script, keys []string, args ...any) (reply, error) {
-	j := &joined{call{script: sc, keys: keys, args: args}, ctx, make(chan struct{})}
+	c := &call{script: sc, keys: keys, args: args}
+	if err := t.carryOut(ctx, c); err != nil {
+		return nil, err
+	}
+	return c.reply, nil
+}
+
+// carryOut carries calls out, in order, with those of others. It returns the
+// first error. After that of the context the calls may be under way still, and
+// must not be looked at.
+func (t *together) carryOut(ctx context.Context, calls ...*call) error {
+	j := &joined{calls: calls, ctx: ctx, done: make(chan struct{})}
 	t.mu.Lock()
 	t.list = append(t.list, j)
 	if !t.busy {
@@ -38,10 +55,18 @@ func (t *together) run(ctx context.Context, sc *script, keys []string, args ...a
 	t.mu.Unlock()
 	select {
 	case <-j.done:
-		return j.reply, j.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
+	if j.err != nil {
+		return j.err
+	}
+	for _, c := range calls {
+		if c.err != nil {
+			return c.err
+		}
+	}
+	return nil
 }
 
 func (t *together) work() {
@@ -53,7 +78,7 @@ func (t *together) work() {
 		calls := make([]*call, 0, len(part))
 		for _, j := range part {
 			if j.err = j.ctx.Err(); j.err == nil { // else nobody waits for it
-				calls = append(calls, &j.call)
+				calls = append(calls, j.calls...)
 			}
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 2*max(replyTimeout, t.store.options.patience))
@@ -82,4 +107,15 @@ func (t *together) next() []*joined {
 // trims returns what runs the trims of a session.
 func (s *Store) trims(k sessionKeys) *together {
 	return s.trimmers[bucketOf(string(k), len(s.trimmers))]
+}
+
+// joinIn carries calls about one client out, in order. Where there is one
+// server, clients that come and go at the same time share its pipelines: a
+// system call each, and a connection of the pool, is what most of it would
+// cost. In a cluster a shard that does not answer would hold up the others.
+func (s *Store) joinIn(ctx context.Context, c backend.ClientID, calls ...*call) error {
+	if s.clustered || len(calls) == 0 {
+		return s.run(ctx, calls...)
+	}
+	return s.porters[bucketOf(string(c), len(s.porters))].carryOut(ctx, calls...)
 }

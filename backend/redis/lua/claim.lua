@@ -34,6 +34,12 @@ end
 if s.epoch and not present then
   finishSession()
 end
+local fields = {} -- of meta, in one command: a client that connects waits for it
+local function note(field, value)
+  s[field] = value
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
+end
 epoch = math.max(epoch + 1, us, tonumber(ARGV[16]))
 if present then
   if s.node then
@@ -47,31 +53,32 @@ if present then
   dropWill() -- one whose delay has not passed is not published [MQTT-3.1.3-9]
   unset('eat')
 else
-  set('inc', int(epoch))
-  set('principal', ARGV[7])
-  set('durable', ARGV[9] == '0' and '0' or '1')
-  set('sent', '0')
-  set('ver', '0')
-  set('members', '0')
+  note('inc', int(epoch))
+  note('principal', ARGV[7])
+  note('durable', ARGV[9] == '0' and '0' or '1')
+  note('sent', '0')
+  note('ver', '0')
+  note('members', '0')
   if s.durable == '1' then
     inbox = KEYS[3]
-    set('box', ARGV[3])
+    note('box', ARGV[3])
     redis.call('RPUSH', inbox, '0 0 0 0 0 0 0 ')
   end
 end
-set('epoch', int(epoch))
-set('node', ARGV[4])
-set('ticket', ARGV[6])
-set('expiry', ARGV[9])
-set('window', ARGV[17])
+note('epoch', int(epoch))
+note('node', ARGV[4])
+note('ticket', ARGV[6])
+note('expiry', ARGV[9])
+note('window', ARGV[17])
 if ARGV[10] == '1' then
-  set('will', ARGV[11])
-  set('wdelay', ARGV[12])
-  set('wexpiry', ARGV[13])
+  note('will', ARGV[11])
+  note('wdelay', ARGV[12])
+  note('wexpiry', ARGV[13])
   if ARGV[18] ~= '' then
-    set('wowner', ARGV[18])
+    note('wowner', ARGV[18])
   end
 end
+redis.call('HSET', KEYS[1], unpack(fields))
 local base, last, sent = 0, 0, 0
 if s.durable == '1' then
   local h = inboxHeader()
