@@ -14,8 +14,9 @@ import (
 
 // F12: every answer of Redis comes 200 ms late, as from another region. A
 // gateway answers PINGREQ within 1 s, also behind a PUBLISH; at a modest rate a
-// PUBLISH of QoS 1 or 2 is acknowledged within 1 s (p99); nothing times out,
-// nobody loses the connection, nothing comes twice. Twenty publishers with twenty messages under
+// PUBLISH is acknowledged within 1 s (p99), one of QoS 2, which takes two round
+// trips and may wait for one that is under way before each, within 1.5 s; nothing
+// times out, nobody loses the connection, nothing comes twice. Twenty publishers with twenty messages under
 // way share round trips: one for each would be five messages a second.
 func TestF12SlowRedis(t *testing.T) {
 	t.Parallel()
@@ -64,6 +65,8 @@ func TestF12SlowRedis(t *testing.T) {
 		}
 	}
 	t.Logf("PINGRESP within %v, behind a PUBLISH within %v", idle, behind)
+	// The short form shares its cores with other tests.
+	limit := pick(3*time.Second, time.Second)
 	took := map[string]time.Duration{"PINGRESP": idle, "PINGRESP behind a PUBLISH": behind}
 	for qos := byte(1); qos <= 2; qos++ {
 		acks := times(run, "modest", qos)
@@ -73,11 +76,12 @@ func TestF12SlowRedis(t *testing.T) {
 		slices.Sort(acks)
 		p99 := acks[len(acks)*99/100]
 		t.Logf("QoS %d: %d acknowledged, p50 %v p99 %v", qos, len(acks), acks[len(acks)/2], p99)
-		took[fmt.Sprint("p99 of acknowledgements at QoS ", qos)] = p99
+		if most := limit * time.Duration(1+qos) / 2; p99 > most {
+			t.Errorf("acknowledgements at QoS %d: p99 %v, want %v", qos, p99, most)
+		}
 	}
 	for what, d := range took {
-		// The short form shares its cores with other tests.
-		if limit := pick(3*time.Second, time.Second); d > limit {
+		if d > limit {
 			t.Errorf("%s: %v, want %v", what, d, limit)
 		}
 	}
