@@ -104,7 +104,7 @@ func TestReplicaPromoted(t *testing.T) {
 		p := parseInfo(o.server.direct(t).Info(t.Context(), "replication").Val())
 		return r["slave_repl_offset"] == p["master_repl_offset"]
 	})
-	if err := replica.direct(t).SlaveOf(t.Context(), "NO", "ONE").Err(); err != nil {
+	if err := replica.direct(t).ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
 	// From here on it does not follow.
@@ -171,9 +171,9 @@ func TestSameDisk(t *testing.T) {
 	for name, fault := range map[string]func(){
 		"restart": func() { o.server.Kill(t); o.server.Start(t) },
 		"replica": func() {
-			o.server.direct(t).SlaveOf(t.Context(), "127.0.0.1", "1")
+			o.server.direct(t).ReplicaOf(t.Context(), "127.0.0.1", "1")
 			awaitHealth(t, o.s.Store, "replica")
-			o.server.direct(t).SlaveOf(t.Context(), "NO", "ONE")
+			o.server.direct(t).ReplicaOf(t.Context(), "NO", "ONE")
 		},
 	} {
 		fault()

@@ -141,7 +141,7 @@ func TestFailover(t *testing.T) {
 	st, log := watched(t, o)
 	s := peered{st, o}
 	join(t, s, "node")
-	at := openSession(t, s, "node", "c", subscription("a"))
+	openSession(t, s, "node", "c", subscription("a"))
 	p := &publisher{store: s}
 	p.until(t, 50)
 	w.failOver(t)
@@ -160,7 +160,7 @@ func TestFailover(t *testing.T) {
 		t.Errorf("the log has %q, want one line about the failover", log.lines())
 	}
 	join(t, s, "node")
-	at = openSession(t, s, "node", "c")
+	at := openSession(t, s, "node", "c")
 	p.wantAll(t, at.Lease)
 	if lines := log.about("other data than before"); len(lines) > 0 {
 		t.Errorf("the log has %q", lines)
