@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	natsgo "github.com/nats-io/nats.go"
+
 	"github.com/sluice-mqtt/sluice/backend"
 )
 
@@ -80,8 +82,8 @@ func New(o Options) (*Backend, error) {
 }
 
 // Start implements [backend.Backend]. It connects and fails if it can not: with
-// [backend.ErrUnavailable] if no server answers or one refuses the credentials,
-// and with an error of its own if the server's max_payload is too small. After
+// [backend.ErrUnavailable] if no server answers, with [backend.ErrRefused] if one
+// refuses the credentials, the rights or the certificate, and with an error of its own if the server's max_payload is too small. After
 // a Start that failed the Backend is closed.
 func (b *Backend) Start(ctx context.Context, node backend.NodeID, h backend.Handler) error {
 	b.mu.Lock()
@@ -108,7 +110,7 @@ func (b *Backend) Start(ctx context.Context, node backend.NodeID, h backend.Hand
 		if errors.Is(err, errTooSmall) {
 			return fmt.Errorf("nats: start: %w", err)
 		}
-		return fmt.Errorf("nats: start: %w: %w", backend.ErrUnavailable, err)
+		return startError(err)
 	}
 	go func() { // ends when close of the outbox lets nothing more in
 		defer close(b.written)
@@ -124,10 +126,12 @@ func (b *Backend) Start(ctx context.Context, node backend.NodeID, h backend.Hand
 	if err != nil {
 		if l.isDown() {
 			err = l.reason // that is the cause
+		} else if fault := l.lastFault(); errors.Is(fault, natsgo.ErrPermissionViolation) {
+			err = fault // likewise: probes that may not be published are not answered
 		}
 		b.leave(l, err)
 		b.end()
-		return fmt.Errorf("nats: start: %w: %w", backend.ErrUnavailable, err)
+		return startError(err)
 	}
 	b.state.Store(live)
 	run, cancel := context.WithCancel(context.Background())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 
@@ -103,6 +104,21 @@ func explain(err error) error {
 		return fmt.Errorf("credentials refused: %w", err)
 	}
 	return err
+}
+
+// startError is why Start failed, told apart by whether waiting can help.
+func startError(err error) error {
+	kind := backend.ErrUnavailable
+	if backend.RefusedTLS(err) || slices.ContainsFunc(lasting, func(l error) bool { return errors.Is(err, l) }) {
+		kind = backend.ErrRefused
+	}
+	return fmt.Errorf("nats: start: %w: %w", kind, err)
+}
+
+// lasting are the errors that stay until an operator changes something.
+var lasting = []error{
+	natsgo.ErrAuthorization, natsgo.ErrAuthExpired, natsgo.ErrAuthRevoked, natsgo.ErrAccountAuthExpired,
+	natsgo.ErrPermissionViolation, natsgo.ErrSecureConnRequired, natsgo.ErrSecureConnWanted,
 }
 
 // asyncError takes what the client library reports on its own.

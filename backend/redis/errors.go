@@ -68,6 +68,23 @@ var answers = []struct {
 	{"CLUSTERDOWN", noCluster, "the cluster is down: some of its keys have no server"},
 }
 
+// crowded is how a server answers that has as many clients as it takes.
+const crowded = "ERR max number of clients"
+
+// lasts reports whether an error of this condition stays until an operator
+// changes the settings of one of the two sides.
+func (c condition) lasts(err error) bool {
+	switch c {
+	case noAuth, noRight:
+		return true
+	case refuses:
+		return !goredis.HasErrorPrefix(err, crowded)
+	case unreachable:
+		return backend.RefusedTLS(err)
+	}
+	return false
+}
+
 // aborted is what a server puts in front of the reason why it refuses the end
 // of a transaction.
 const aborted = "EXECABORT Transaction discarded because of: "
@@ -100,8 +117,8 @@ func abortReason(sent []goredis.Cmder, err error) error {
 }
 
 // failed wraps what a server or the way to it reports. Whatever it is, the
-// outcome is unknown, so that it is ErrUnavailable; cause and name are for the
-// human.
+// outcome is unknown, so that it is ErrUnavailable, and ErrRefused if it is so
+// until somebody changes settings; cause and name are for the human.
 func (s *Store) failed(op string, err error) error {
 	switch {
 	case err == nil:
@@ -117,10 +134,14 @@ func (s *Store) failed(op string, err error) error {
 	if c == full {
 		s.health.refused.Store(true)
 	}
-	if text != "" {
-		return fmt.Errorf("redis: %s: %w: %s: %w", op, backend.ErrUnavailable, text, err)
+	kind := backend.ErrUnavailable
+	if c.lasts(err) {
+		kind = backend.ErrRefused
 	}
-	return fmt.Errorf("redis: %s: %w: %w", op, backend.ErrUnavailable, err)
+	if text != "" {
+		return fmt.Errorf("redis: %s: %w: %s: %w", op, kind, text, err)
+	}
+	return fmt.Errorf("redis: %s: %w: %w", op, kind, err)
 }
 
 // enter is the first step of every call.

@@ -2,9 +2,12 @@ package redis
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluice-mqtt/sluice/backend"
 )
 
 // healthInterval is between two looks at the service. With a second look after
@@ -48,6 +51,9 @@ func (s *Store) begin(ctx context.Context) error {
 		f = s.examine(ctx) // once may be a moment on a busy machine
 	}
 	if t := f.trouble; t != nil && t.condition != evicts {
+		if t.condition == tooOld {
+			return fmt.Errorf("redis: start: %w: %w", backend.ErrRefused, t.err)
+		}
 		return s.failed("start", t.err)
 	}
 	if f.forgetful {

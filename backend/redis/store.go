@@ -57,7 +57,7 @@ var _ backend.Store = (*Store)(nil)
 // New returns a Store on the service that o.URL names. It is an error that says
 // so if the service is too old, refuses writes, or keeps the data of another
 // version or of gateways on another bus; [backend.ErrUnavailable] if it does not
-// answer. One that evicts keys is no error, but [Store.Health] is.
+// answer, and [backend.ErrRefused] if it is in vain to wait until it does. One that evicts keys is no error, but [Store.Health] is.
 func New(ctx context.Context, o Options) (*Store, error) {
 	o.setDefaults()
 	a, err := o.address()

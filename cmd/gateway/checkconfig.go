@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -60,30 +59,6 @@ func named(err error, settings []setting) []error {
 	return all
 }
 
-// build makes the gateway that the configuration asks for; it opens the
-// drivers, but no listener.
-func (c *config) build(ctx context.Context, settings []setting, a *authentication, log *slog.Logger) (*gateway.Gateway, *extras, []error) {
-	o := c.options()
-	o.Logger = log
-	var err error
-	if o.Store, err = stores[c.Store].open(ctx, c, log); err != nil {
-		return nil, nil, named(err, settings)
-	}
-	if o.Backend, err = backends[c.Backend].open(c, o.Store, log); err != nil {
-		return nil, nil, named(errors.Join(err, o.Store.Close()), settings)
-	}
-	a.apply(&o)
-	x, err := c.openExtras(&o, log)
-	if err != nil {
-		return nil, nil, named(errors.Join(err, o.Store.Close()), settings)
-	}
-	g, err := gateway.New(o)
-	if err != nil {
-		x.close()
-	}
-	return g, x, named(err, settings)
-}
-
 // try checks the options of the gateway and the files that they name, and asks
 // no server.
 func (c *config) try(settings []setting) []error {
@@ -93,6 +68,12 @@ func (c *config) try(settings []setting) []error {
 		return flatten(errors.Join(errs...))
 	}
 	a.apply(&o)
+	return c.checkOptions(o, settings)
+}
+
+// checkOptions finds what is wrong with the options of a gateway, drivers apart,
+// and with the files that they name.
+func (c *config) checkOptions(o gateway.Options, settings []setting) []error {
 	o.Backend, o.Store = memory.NewBus().Gateway(), memory.NewStore(c.storeOptions())
 	_, err := gateway.New(o)
 	return named(err, settings)

@@ -80,7 +80,7 @@ func openRedis(ctx context.Context, c *config, log *slog.Logger) (backend.Store,
 	}
 	s, err := redis.New(ctx, o)
 	if err != nil {
-		return nil, &problem{"REDIS_URL", masked, err.Error()}
+		return nil, &openError{problem{"REDIS_URL", masked, err.Error()}, err}
 	}
 	return s, nil
 }

@@ -119,18 +119,8 @@ type served struct {
 // startServe returns when the log says that it serves.
 func startServe(t *testing.T, environ ...string) *served {
 	t.Helper()
-	s := &served{signals: make(chan os.Signal, 2), lines: make(chan string, 100), exit: make(chan int, 1)}
-	r, w := io.Pipe()
-	go func() { // Ends with the command.
-		s.exit <- run(process{environ: append(loopbackPorts[:3:3], environ...), stdout: io.Discard, stderr: w, signals: s.signals})
-		w.Close()
-	}()
-	go func() { // Likewise.
-		defer close(s.lines)
-		for text := bufio.NewScanner(r); text.Scan(); {
-			s.lines <- text.Text()
-		}
-	}()
+	s := &served{}
+	s.begin(append(loopbackPorts[:3:3], environ...))
 	line := s.line(t, "msg=serving")
 	value := func(key string) string {
 		m := regexp.MustCompile(` ` + key + `=(\S+)`).FindStringSubmatch(line)
@@ -141,6 +131,22 @@ func startServe(t *testing.T, environ ...string) *served {
 	}
 	s.tcp, s.ws, s.http = value("tcp"), value("ws"), value("http")
 	return s
+}
+
+// begin runs the command.
+func (s *served) begin(environ []string) {
+	s.signals, s.lines, s.exit = make(chan os.Signal, 2), make(chan string, 100), make(chan int, 1)
+	r, w := io.Pipe()
+	go func() { // Ends with the command.
+		s.exit <- run(process{environ: environ, stdout: io.Discard, stderr: w, signals: s.signals})
+		w.Close()
+	}()
+	go func() { // Likewise.
+		defer close(s.lines)
+		for text := bufio.NewScanner(r); text.Scan(); {
+			s.lines <- text.Text()
+		}
+	}()
 }
 
 // line waits for a line that contains text.

@@ -8,60 +8,52 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-mqtt/sluice/gateway"
 	"github.com/sluice-mqtt/sluice/gateway/admin"
 )
 
-const (
-	// startLimit bounds joining the store and the backend.
-	startLimit = 30 * time.Second
-	// closeLimit is what the shutdown may take beyond the time that the
-	// configuration gives it: connections that do not end, and the goodbye to
-	// the store.
-	closeLimit = 5 * time.Second
-)
+// closeLimit is what the shutdown may take beyond the time that the
+// configuration gives it: connections that do not end, and the goodbye to
+// the store.
+const closeLimit = 5 * time.Second
 
 // serve runs the gateway. It is ready when the log says "serving", with the
-// addresses.
+// addresses; health, readiness and metrics are served before.
 func serve(p process) int {
 	c, settings, errs := loadConfig(p.environ)
 	if len(errs) > 0 {
 		return p.fail(errs...)
 	}
 	log := newLogger(p.stderr, c.LogLevel, c.LogFormat)
-	// A signal during the start ends it.
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
-	defer cancel()
 	a, errs := c.openAuth(log)
 	if len(errs) > 0 {
 		return p.fail(flatten(errors.Join(errs...))...)
 	}
-	g, x, errs := c.build(ctx, settings, a, log)
-	if len(errs) > 0 {
-		return p.fail(errs...)
+	for _, u := range findUnknown(p.environ, names(settings)) {
+		log.Warn("unknown variable", "name", u.Name, "nearest", u.Nearest)
+	}
+	begin := &start{config: &c, log: log, options: c.options()}
+	begin.options.Logger = log
+	a.apply(&begin.options)
+	x, err := c.openExtras(&begin.options, log)
+	if err != nil {
+		return p.fail(named(err, settings)...)
 	}
 	defer x.close()
-	shown := admin.New(admin.Options{
-		Gateway: g, Cluster: g, Version: versionText(), Token: string(c.APIToken), Logger: log,
-		WebSocket: func() string { return c.webSocketURL(g) },
-	})
-	probes, err := listenHTTP(c.HTTPListen, shown.NewServer(), log)
+	if errs := c.checkOptions(begin.options, settings); len(errs) > 0 {
+		return p.fail(errs...)
+	}
+	web, err := listenHTTP(c.HTTPListen, admin.New(admin.Options{Gateway: &begin.shown, Version: versionText(), Logger: log}), log)
 	if err != nil {
 		return p.fail(&problem{"HTTP_LISTEN", string(c.HTTPListen), err.Error()})
 	}
-	defer probes.close()
+	defer web.close()
 
-	started := make(chan error, 1)
-	go func() { started <- g.Start(ctx) }() // Ends with ctx, at the latest.
-	select {
-	case err = <-started:
-	case <-p.signals:
-		cancel()
-		if err = <-started; err == nil {
-			break
-		}
+	g, signal, err := begin.run(p.signals) // A signal during the start ends it.
+	if err == nil && g == nil {
 		return exitOK
 	}
 	if err == nil {
@@ -70,20 +62,22 @@ func serve(p process) int {
 	if err != nil {
 		return p.fail(named(err, settings)...)
 	}
-	for _, u := range findUnknown(p.environ, names(settings)) {
-		log.Warn("unknown variable", "name", u.Name, "nearest", u.Nearest)
-	}
+	shown := admin.New(admin.Options{
+		Gateway: g, Cluster: g, Version: versionText(), Token: string(c.APIToken), Logger: log,
+		WebSocket: func() string { return c.webSocketURL(g) },
+	})
+	web.show(shown)
 	log.With(addresses(g)...).Info("serving", "version", versionText(), "backend", c.Backend, "store", c.Store, "anonymous", c.Anonymous,
-		"http", addressText(probes.address()))
+		"http", addressText(web.address()))
 	defer reloadOnHangup(g)()
 	defer a.watch(g, c.AuthReload)()
 
 	measuring, stop := context.WithCancel(context.Background())
 	defer stop()
 	go shown.Run(measuring) // Ends with stop.
-	if ctx.Err() == nil {
-		s := <-p.signals
-		log.Info("stopping", "signal", s.String())
+	if signal == nil {
+		signal = <-p.signals
+		log.Info("stopping", "signal", signal.String())
 	}
 	return p.shutdown(g, x, &c, log)
 }
@@ -112,25 +106,34 @@ func (p process) shutdown(g *gateway.Gateway, x *extras, c *config, log *slog.Lo
 type httpServer struct {
 	server   *http.Server
 	listener net.Listener
+	shown    atomic.Pointer[admin.Admin]
 }
 
-// listenHTTP serves on the address until close.
-func listenHTTP(at address, server *http.Server, log *slog.Logger) (*httpServer, error) {
-	h := &httpServer{server: server}
+// listenHTTP serves on the address until close: first what waits for the gateway
+// to start, later what show is given.
+func listenHTTP(at address, first *admin.Admin, log *slog.Logger) (*httpServer, error) {
+	h := &httpServer{server: first.NewServer()}
 	if !at.on() {
 		return h, nil
 	}
+	h.show(first)
+	h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.shown.Load().Handler().ServeHTTP(w, r)
+	})
 	var err error
 	if h.listener, err = net.Listen("tcp", string(at)); err != nil {
 		return nil, err
 	}
 	go func() { // Ends with close.
-		if err := server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := h.server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("http server failed", "err", err)
 		}
 	}()
 	return h, nil
 }
+
+// show puts another Admin in the place of the one before.
+func (h *httpServer) show(a *admin.Admin) { h.shown.Store(a) }
 
 // webSocketURL is where the page's MQTT client connects to. The host is the
 // page's own, unless a certain one is listened on.

@@ -3,7 +3,6 @@ package main
 import (
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,34 +15,9 @@ import (
 // redisServer starts a server of its own and returns its URL.
 func redisServer(t *testing.T) string {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(address)
-	c := exec.Command(path, "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", t.TempDir())
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
-	for until := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if nc, err := net.Dial("tcp", address); err == nil {
-			nc.Close()
-			return "redis://" + address
-		}
-		if time.Now().After(until) {
-			t.Fatal("redis-server does not start")
-		}
-	}
+	address := freeAddress(t)
+	redisAt(t, address)
+	return "redis://" + address
 }
 
 // TestRedisUsers: a user whom passwd puts into Redis may connect at once, with

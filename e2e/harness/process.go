@@ -19,7 +19,7 @@ import (
 const (
 	startLimit = 20 * time.Second // until ready; a race build on a busy machine is slow
 	stopLimit  = 20 * time.Second // from SIGTERM to exit
-	// reviveLimit is until a gateway that ends at its start is given up.
+	// reviveLimit is until ready for a gateway that waits for Redis or NATS.
 	reviveLimit = time.Minute
 	drainTime   = "GATEWAY_DRAIN=200ms"
 	// portTries: between choosing a free port and the gateway's listening on
@@ -112,8 +112,10 @@ func launch(cmd *exec.Cmd, env []string, l *log) *process {
 }
 
 // ready waits until the gateway says so.
-func (g *Gateway) ready() error {
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+func (g *Gateway) ready() error { return g.readyWithin(startLimit) }
+
+func (g *Gateway) readyWithin(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	var last error
 	for {
@@ -223,25 +225,13 @@ func (g *Gateway) Restart(t testing.TB) {
 	g.AwaitReady(t)
 }
 
-// Revive starts a gateway that was stopped or killed as a supervisor does:
-// again and again, because one that can not reach Redis or NATS at its start
-// ends. It returns when the gateway is ready.
+// Revive starts a gateway that was stopped or killed, and returns when it is
+// ready: it may have to wait for Redis or NATS.
 func (g *Gateway) Revive(t testing.TB) {
 	t.Helper()
-	for deadline := time.Now().Add(reviveLimit); ; {
-		g.Launch(t)
-		err := g.ready()
-		if err == nil {
-			return
-		}
-		select {
-		case <-g.process.exited:
-			g.process.stopped = true
-		default:
-		}
-		if !g.process.stopped || time.Now().After(deadline) {
-			t.Fatalf("harness: the gateway is not ready: %v\n%s", err, g.process.log.tail())
-		}
+	g.Launch(t)
+	if err := g.readyWithin(reviveLimit); err != nil {
+		t.Fatalf("harness: the gateway is not ready: %v\n%s", err, g.process.log.tail())
 	}
 }
 
