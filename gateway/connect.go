@@ -307,6 +307,9 @@ func (c *conn) openSession(ctx context.Context, p *protocol.Connect, will *backe
 		return nil, c.refuse(protocol.QuotaExceeded, "too many sessions")
 	default:
 		c.g.storeFailed(err)
+		if errors.Is(err, backend.ErrFenced) {
+			c.g.renewSoon() // the gateway's own lease: it finds out, and begins anew
+		}
 		return nil, c.refuse(protocol.ServerUnavailable, "store is not available")
 	}
 	c.open, c.lease, c.durable = true, opened.Lease, opened.Durable

@@ -157,3 +157,32 @@ func TestStoreFences(t *testing.T) {
 		s.expect("PUBLISH a=1 q1 #1 dup")
 	})
 }
+
+// TestOpenFenced: a gateway that can open no session because its lease is not
+// what it takes it for finds out by the first client, and begins anew.
+func TestOpenFenced(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		cl := newCluster(t, 1)
+		g, store := cl.nodes[0], cl.stores[0]
+		var void atomic.Bool
+		void.Store(true)
+		store.fault(func(call string) error {
+			switch {
+			case call == "Leave", call == "Join":
+				void.Store(false)
+			case void.Load() && (call == "Open" || call == "Renew"):
+				return fmt.Errorf("test: %s: %w", call, backend.ErrFenced)
+			}
+			return nil
+		})
+		before := g.now()
+		dial(t, g, connectPacket("c")).expect("CONNACK 0x88")
+		for g.Stats().LeaseLost == 0 || g.leaseGone.Load() {
+			time.Sleep(time.Millisecond)
+		}
+		if took := g.now() - before; took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+		join(t, g, "c")
+	})
+}

@@ -159,7 +159,7 @@ func (s *Store) settle(ctx context.Context, clients []backend.ClientID, lost dea
 	if err != nil {
 		return nil, err
 	}
-	args := []any{string(lost.id), lost.at, atMost}
+	args := []any{string(lost.id), lost.at, atMost, lost.newer}
 	outcomes, _, err := s.whole(ctx, settleScript, clients, at, func(int) []any { return args })
 	if err != nil {
 		return nil, err

@@ -31,7 +31,7 @@ type node struct {
 	ttl     time.Duration
 	run     string        // names this run of it
 	until   atomic.Int64  // the end of its lease on the store's clock, in ms
-	tickets atomic.Uint64 // the last that was given out
+	tickets atomic.Uint64 // the last that was given out; see firstTicket
 	missed  atomic.Bool   // the store did not answer lately
 	void    atomic.Bool   // its lease has ended whatever the store says; see lineage
 }
@@ -87,6 +87,7 @@ func (s *Store) join(ctx context.Context, n backend.Node, ttl time.Duration) err
 		return err
 	}
 	joined.until.Store(r.int(0))
+	joined.tickets.Store(uint64(firstTicket(r.int(1))))
 	s.nodes.mu.Lock()
 	s.nodes.byID[n.ID] = joined
 	s.nodes.mu.Unlock()
@@ -103,13 +104,14 @@ func (s *Store) Renew(ctx context.Context, id backend.NodeID) error {
 	if n == nil || n.void.Load() {
 		return errFenced
 	}
-	r, err := s.runOne(ctx, renewScript, []string{s.keys.nodes()}, string(id), milliseconds(n.ttl))
+	r, err := s.renew(ctx, n)
 	if err != nil {
 		n.missed.Store(true)
 		return s.failed("renew", err)
 	}
 	s.clock.heard(r.int(1))
 	if r.int(0) == 0 {
+		s.answered(n)
 		s.forgetNode(n)
 		return errFenced
 	}
@@ -119,6 +121,20 @@ func (s *Store) Renew(ctx context.Context, id backend.NodeID) error {
 	}
 	s.answered(n)
 	return nil
+}
+
+// renew answers as the renew script, and that the lease has ended where the run
+// has no name any more: no client could be noted at it.
+func (s *Store) renew(ctx context.Context, n *node) (reply, error) {
+	run, err := s.client.Get(ctx, s.keys.run(n.ID)).Result()
+	if err != nil && !errors.Is(err, goredis.Nil) {
+		return nil, err
+	}
+	r, err := s.runOne(ctx, renewScript, []string{s.keys.nodes()}, string(n.ID), milliseconds(n.ttl))
+	if err == nil && run != n.run {
+		r[0] = int64(0)
+	}
+	return r, err
 }
 
 // answered notes that the store answers n. If it did not for a while, other
@@ -163,48 +179,72 @@ func (s *Store) leave(ctx context.Context, id backend.NodeID) error {
 		return err
 	}
 	for {
-		left, err := s.reap(ctx, id, r.int(0))
+		left, err := s.reap(ctx, dead{id, r.int(0), anyTicket})
 		if err != nil || !left {
 			return err
 		}
 	}
 }
 
+// firstTicket is the one from which on a run of a gateway that began at a time,
+// in ms on the store's clock, gives them out: beyond those of the runs before,
+// which gave out fewer than a thousand in a millisecond.
+func firstTicket(at int64) int64 { return (at + 1) * 1000 }
+
+// anyTicket is beyond all tickets: there is no newer run.
+const anyTicket = 1 << 53
+
 // reapAtOnce is how many clients of a gateway that is gone are looked after in
 // one go, so that nobody waits long for the next.
 const reapAtOnce = 512
 
-// reap takes a stretch of the clients of a gateway from it, whose lease ended
-// at the given time, and forgets it when none is left. Of several that try each
-// client is taken by one.
-func (s *Store) reap(ctx context.Context, id backend.NodeID, at int64) (left bool, err error) {
-	page, cursor, err := s.client.HScan(ctx, s.keys.clients(id), 0, "", reapAtOnce).Result()
+// reap takes a stretch of the clients of a gateway from it, whose lease has
+// ended, and forgets it when none is left. Of several that try each client is
+// taken by one. The gateway may come back under its name meanwhile: what the new
+// run has is left alone.
+func (s *Store) reap(ctx context.Context, d dead) (left bool, err error) {
+	run, err := s.client.Get(ctx, s.keys.run(d.id)).Result()
+	if err != nil && !errors.Is(err, goredis.Nil) {
+		return false, err
+	}
+	// A run is named after its lease has begun: one that was named already
+	// while the lease is the one that has ended is the dead one's.
+	ends, err := s.client.ZScore(ctx, s.keys.nodes(), string(d.id)).Result()
+	if errors.Is(err, goredis.Nil) || err == nil && int64(ends) != d.at {
+		return false, nil // somebody else was faster, or it is back
+	}
+	if err != nil {
+		return false, err
+	}
+	page, cursor, err := s.client.HScan(ctx, s.keys.clients(d.id), 0, "", reapAtOnce).Result()
 	if err != nil {
 		return false, err
 	}
 	var list []backend.ClientID
+	var taken []any
 	for i := 0; i+1 < len(page); i += 2 {
-		list = append(list, backend.ClientID(page[i]))
+		if n, _ := strconv.ParseInt(page[i+1], 10, 64); n < d.newer {
+			list = append(list, backend.ClientID(page[i]))
+			taken = append(taken, page[i], page[i+1])
+		}
 	}
-	if _, err := s.settle(ctx, list, dead{id, at}, 0); err != nil {
+	if _, err := s.settle(ctx, list, d, 0); err != nil {
 		return false, err
 	}
-	if len(page) > 0 {
-		args := make([]any, len(page))
-		for i, text := range page {
-			args[i] = text
-		}
-		if _, err := s.runOne(ctx, dismissScript, []string{s.keys.clients(id)}, args...); err != nil {
+	if len(taken) > 0 {
+		if _, err := s.runOne(ctx, dismissScript, []string{s.keys.clients(d.id)}, taken...); err != nil {
 			return false, err
 		}
 	}
 	if cursor != 0 || len(page) > 0 {
 		return true, nil
 	}
-	if err := s.client.Del(ctx, s.keys.run(id)).Err(); err != nil {
-		return false, err
+	if run != "" {
+		if _, err := s.runOne(ctx, unnameScript, []string{s.keys.run(d.id)}, run); err != nil {
+			return false, err
+		}
 	}
-	_, err = s.runOne(ctx, removeScript, []string{s.keys.nodes()}, string(id))
+	_, err = s.runOne(ctx, removeScript, []string{s.keys.nodes()}, string(d.id))
 	return false, err
 }
 
@@ -239,7 +279,7 @@ func (s *Store) reapDead(ctx context.Context, asks backend.NodeID) (next int64, 
 			}
 		case int64(time.Since(s.clock.began)) < s.nodes.reapFrom.Load():
 		default:
-			more, err := s.reap(ctx, id, ends)
+			more, err := s.reap(ctx, dead{id, ends, firstTicket(ends)})
 			if err != nil {
 				return 0, false, err
 			}

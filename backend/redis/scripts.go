@@ -56,6 +56,7 @@ var (
 	settleScript  = frugalScript("settle")
 	destroyScript = frugalScript("destroy")
 	finishScript  = newScript("finish")
+	unnameScript  = newScript("unname")
 	lookScript    = newScript("look")
 
 	subscribeScript   = leaseScript("subscribe")

@@ -76,10 +76,11 @@ func (s *Store) approach(ctx context.Context, n *node, c backend.ClientID) (tick
 }
 
 // dead is a gateway whose lease has ended, and when, in ms; the zero value is
-// none.
+// none. Tickets from newer on are of a run that has begun since.
 type dead struct {
-	id backend.NodeID
-	at int64
+	id    backend.NodeID
+	at    int64
+	newer int64
 }
 
 // deadOwner tells whether the owner of a session is dead. Until somebody has
@@ -100,11 +101,11 @@ func (s *Store) deadOwner(ctx context.Context, owner, asks backend.NodeID) (dead
 	now := clock.Val().UnixMilli()
 	switch ends, err := score.Result(); {
 	case errors.Is(err, goredis.Nil):
-		return dead{owner, now}, nil
+		return dead{owner, now, anyTicket}, nil
 	case err != nil:
 		return dead{}, err
 	case int64(ends) <= now:
-		return dead{owner, int64(ends)}, nil
+		return dead{owner, int64(ends), firstTicket(int64(ends))}, nil
 	}
 	return dead{}, nil
 }

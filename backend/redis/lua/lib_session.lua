@@ -213,13 +213,14 @@ local function detach(at, keepWill, known, sent)
 end
 
 -- settle does what is overdue: it takes the session from a gateway whose lease
--- ended at the given time, fires its will, ends it.
-local function settle(dead, at)
+-- ended at the given time, fires its will, ends it. From ticket newer on it is
+-- the gateway's that has come back under its name, which is not dead.
+local function settle(dead, at, newer)
   if not s.epoch then
     return
   end
   if s.node then
-    if s.node ~= dead then
+    if s.node ~= dead or newer and tonumber(s.ticket) >= newer then
       return
     end
     detach(at, true, false, 0)
