@@ -22,6 +22,7 @@ type arrival struct {
 	tls      *TLSOptions
 	identity string
 	visitor  *visitor // nil where its address has no limits
+	span     *Span    // of its CONNECT; nil where nothing is traced
 }
 
 // arrived is a connection as the system gives it out.

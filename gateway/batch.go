@@ -38,6 +38,8 @@ type batch struct {
 	appends []backend.Append
 	index   []int // of msgs in pubs
 	retain  []*backend.Message
+	// appending is how the append went, where it is traced.
+	appending Step
 
 	// What the batch did, by QoS and in payload bytes.
 	sent, byQoS              [3]uint64
@@ -60,6 +62,9 @@ type pub struct {
 	packet uint16
 	ack    protocol.Type // 0, PUBACK or PUBREC
 	code   protocol.ReasonCode
+	// denied is why it was refused, whatever the acknowledgement can say.
+	denied protocol.ReasonCode
+	begin  time.Duration // when it came, where it is traced
 	// done: it is only to be acknowledged.
 	done bool
 	// taken: it was new to the session, which is to be told of the ack.
@@ -129,6 +134,7 @@ func (b *batch) reset() {
 	clear(b.msgs)
 	b.msgs, b.index = b.msgs[:0], b.index[:0]
 	b.scratch = b.scratch[:0]
+	b.appending = Step{}
 }
 
 // publish takes a PUBLISH from the client.
@@ -168,6 +174,9 @@ func (b *batch) publish(ctx context.Context, h protocol.Header, frame, body []by
 		u.again, u.stored = true, true
 	}
 	u.taken = true
+	if g.opt.Tracer != nil && p.QoS > 0 {
+		u.begin = g.now()
+	}
 	r := c.last
 	if r == nil || r.topic != string(p.Topic) || !g.fresh(r) {
 		r = g.route(ctx, p.Topic)
@@ -230,7 +239,7 @@ func (c *conn) mayPublish(ctx context.Context, p *protocol.Publish, r *route) (p
 // deny answers a publish that is refused, as the version allows.
 func (b *batch) deny(u *pub, code protocol.ReasonCode, why string) error {
 	c := b.c
-	u.done, u.code = true, code
+	u.done, u.code, u.denied = true, code, code
 	c.g.drop(DropDenied, &c.client, &u.msg, 1)
 	switch {
 	case c.v5:
@@ -317,6 +326,9 @@ func (b *batch) ack(ctx context.Context, a *protocol.Ack) error {
 func (b *batch) settle(ctx context.Context) error {
 	if len(b.pubs) > 0 {
 		err := b.send(ctx)
+		if b.g.opt.Tracer != nil {
+			b.trace(err)
+		}
 		b.reset()
 		if err != nil {
 			return err

@@ -242,25 +242,36 @@ func (c *conn) endLocked(code protocol.ReasonCode, text string) {
 // fail ends the connection for an error that its own packets caused.
 func (c *conn) fail(err error) {
 	var pe *protocol.Error
+	code, text := ending(err)
 	switch {
 	case errors.As(err, &pe):
 		c.g.countFault(pe.Code)
-		c.end(pe.Code, pe.Detail)
 	case errors.Is(err, backend.ErrFenced) && c.g.leaseGone.Load():
 		// It is not the session that was lost, but the gateway's lease.
 		c.endReleased(protocol.ServerBusy, "gateway lost its lease")
+		return
 	case errors.Is(err, backend.ErrFenced):
 		c.g.stats.fenced.Add(1)
-		c.end(protocol.SessionTakenOver, "session was taken over")
-	case errors.Is(err, backend.ErrTooLarge):
-		c.end(protocol.PacketTooLarge, "message is too large for the store")
-	case errors.Is(err, backend.ErrFull):
-		c.end(protocol.QuotaExceeded, "a limit of the store is reached")
-	case errors.Is(err, backend.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		c.end(protocol.ServerBusy, "store is not available")
-	default:
-		c.end(protocol.UnspecifiedError, err.Error())
 	}
+	c.end(code, text)
+}
+
+// ending is what a client is told of an error that ends its connection.
+func ending(err error) (protocol.ReasonCode, string) {
+	var pe *protocol.Error
+	switch {
+	case errors.As(err, &pe):
+		return pe.Code, pe.Detail
+	case errors.Is(err, backend.ErrFenced):
+		return protocol.SessionTakenOver, "session was taken over"
+	case errors.Is(err, backend.ErrTooLarge):
+		return protocol.PacketTooLarge, "message is too large for the store"
+	case errors.Is(err, backend.ErrFull):
+		return protocol.QuotaExceeded, "a limit of the store is reached"
+	case errors.Is(err, backend.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return protocol.ServerBusy, "store is not available"
+	}
+	return protocol.UnspecifiedError, err.Error()
 }
 
 // lost notes that the socket failed or the peer closed it.

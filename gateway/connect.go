@@ -29,6 +29,7 @@ func (c *conn) admit(ctx context.Context) bool {
 	if !ok {
 		return false
 	}
+	c.beginSpan()
 	ack := protocol.Connack{}
 	if !c.certify(p) || !c.identify(p, &ack) || c.refuseBanned() || !c.mayConnect() {
 		return false
@@ -37,7 +38,7 @@ func (c *conn) admit(ctx context.Context) bool {
 	if !ok {
 		return false
 	}
-	if !c.authenticate(ctx, p, &ack) {
+	if !c.timed(StepAuthenticate, func() bool { return c.authenticate(ctx, p, &ack) }) {
 		return false
 	}
 	if string(c.client.ID) != p.ClientID && c.refuseBanned() { // authentication gave it another
@@ -55,7 +56,11 @@ func (c *conn) admit(ctx context.Context) bool {
 	}
 	c.g.clients.opening(c)
 	defer c.g.clients.opened(c)
-	opened, ok := c.openSession(ctx, p, will)
+	var opened *backend.Opened
+	ok = c.timed(StepOpen, func() (ok bool) {
+		opened, ok = c.openSession(ctx, p, will)
+		return ok
+	})
 	if !ok {
 		return false
 	}
@@ -91,6 +96,7 @@ func (c *conn) refused(code protocol.ReasonCode, text string) {
 	c.g.stats.connects[code].Add(1)
 	c.g.log.Info("refused", "client", string(c.client.ID), "user", c.client.Username, "remote", c.client.Remote, "listener", c.client.Listener, "code", code, "reason", text)
 	c.g.observe(Event{Kind: EventRefused, Client: &c.client, Code: code, Reason: text})
+	c.endSpan(code, text)
 }
 
 // readConnect reads the first packet. Whoever sends anything but CONNECT gets
@@ -392,6 +398,7 @@ func (c *conn) join(ctx context.Context, p *protocol.Connect, o *backend.Opened,
 	c.g.stats.connects[protocol.Success].Add(1)
 	c.g.log.Info("connected", "client", string(c.client.ID), "user", c.client.Username, "remote", c.client.Remote, "listener", c.client.Listener, "version", p.Version, "clean", p.CleanStart, "present", o.Present, "expiry", c.expiry, "keepalive", p.KeepAlive)
 	c.g.observe(Event{Kind: EventConnected, Client: &c.client})
+	c.endSpan(protocol.Success, "")
 	c.g.carryOut(context.WithoutCancel(ctx), o.Due, nil, willTakenOver)
 	c.pump(context.WithoutCancel(ctx))
 	return true

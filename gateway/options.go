@@ -45,6 +45,8 @@ type Options struct {
 	// Forwarder is given what is published, for others than MQTT clients.
 	// Default: none.
 	Forwarder Forwarder
+	// Tracer is told how long things took. Default: none.
+	Tracer Tracer
 
 	// TrustedProxies are the networks whose X-Forwarded-For headers, in
 	// WebSocket requests, are believed. Default: none.

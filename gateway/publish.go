@@ -44,7 +44,7 @@ func (b *batch) send(ctx context.Context) error {
 		}
 	}
 	if len(b.msgs) > 0 {
-		if err := b.append(ctx); err != nil {
+		if err := b.appendTimed(ctx); err != nil {
 			return err
 		}
 	}

@@ -107,10 +107,10 @@ type (
 const Gauge = backend.Gauge
 
 // Figures returns what is counted besides [Stats]: here, and by store, bus,
-// observer, forwarder and authenticator, as far as they do.
+// observer, forwarder, tracer and authenticator, as far as they do.
 func (g *Gateway) Figures() []backend.Figure {
 	all := g.measures.figures()
-	for _, driver := range []any{g.store, g.bus, g.opt.Observer, g.opt.Forwarder, g.opt.Authenticator} {
+	for _, driver := range []any{g.store, g.bus, g.opt.Observer, g.opt.Forwarder, g.opt.Tracer, g.opt.Authenticator} {
 		if m, ok := driver.(backend.Measured); ok {
 			all = append(all, m.Figures()...)
 		}

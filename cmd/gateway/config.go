@@ -144,6 +144,19 @@ type config struct {
 	EventsBatch   int           `env:"EVENTS_BATCH" envDefault:"100" min:"1" max:"10000" doc:"Events told at one time, at most."`
 	EventsRetry   time.Duration `env:"EVENTS_RETRY" envDefault:"1m" min:"1s" max:"1h" doc:"For how long it is tried to tell them, with growing pauses."`
 
+	OTelEndpoint      string `env:"OTEL_EXPORTER_OTLP_ENDPOINT" allowed:"URL" doc:"OpenTelemetry collector that traces are sent to, at its path /v1/traces; see docs/tracing.md, and for further variables of the standard. Empty: none, and no other OTEL_… variable is looked at."`
+	OTelTraces        string `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" allowed:"URL" doc:"The same with the whole path; goes before it."`
+	OTelProtocol      string `env:"OTEL_EXPORTER_OTLP_PROTOCOL" allowed:"http/protobuf, http/json" doc:"How it is spoken to. Empty: http/protobuf."`
+	OTelTraceProtocol string `env:"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" allowed:"http/protobuf, http/json" doc:"Goes before it."`
+	OTelHeaders       string `env:"OTEL_EXPORTER_OTLP_HEADERS" allowed:"a list of name=value" secret:"true" doc:"Headers that are sent to it, values as in URLs."`
+	OTelTraceHeaders  string `env:"OTEL_EXPORTER_OTLP_TRACES_HEADERS" allowed:"a list of name=value" secret:"true" doc:"Goes before it."`
+	OTelService       string `env:"OTEL_SERVICE_NAME" allowed:"text" doc:"What the traces are said to be of. Empty: sluice."`
+	OTelResource      string `env:"OTEL_RESOURCE_ATTRIBUTES" allowed:"a list of name=value" doc:"What else they say of the gateway."`
+	OTelSampler       string `env:"OTEL_TRACES_SAMPLER" allowed:"always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off, parentbased_traceidratio" doc:"Which traces are sent. Empty: parentbased_always_on, which is every CONNECT and every PUBLISH of QoS 1 and 2 whose publisher does not say otherwise."`
+	OTelSamplerArg    string `env:"OTEL_TRACES_SAMPLER_ARG" allowed:"0 to 1" doc:"Part of the traces that a sampler with traceidratio sends. Empty: 1."`
+	OTelExporter      string `env:"OTEL_TRACES_EXPORTER" allowed:"otlp, none" doc:"none: no traces are sent. Empty: otlp."`
+	OTelDisabled      string `env:"OTEL_SDK_DISABLED" allowed:"true, false" doc:"true: no traces are sent."`
+
 	Anonymous         string        `env:"AUTH_ANONYMOUS" envDefault:"loopback" oneof:"true,false,loopback" doc:"Whether clients without credentials are let in; loopback: as long as nothing of AUTH_CHAIN is configured and every MQTT listener is on a loopback address."`
 	AuthChain         list          `env:"AUTH_CHAIN" allowed:"a list of certificate, jwt, file, redis, http" doc:"In which order the sources of users are asked. Empty: in the order of this list, those whose variables are set."`
 	PasswordFile      string        `env:"AUTH_PASSWORD_FILE" allowed:"path" doc:"File of users and hashed passwords, as gateway passwd, mosquitto_passwd and amqtt make them."`

@@ -29,6 +29,7 @@ func TestEveryOption(t *testing.T) {
 		"Authorizer":    "made from AUTH_…",
 		"Observer":      "made from EVENTS_…",
 		"Forwarder":     "made from NATS_BRIDGE_…",
+		"Tracer":        "made from OTEL_…",
 
 		"Store.Subscriptions": "MQTT_MAX_SUBSCRIPTIONS sets it as well",
 	}
@@ -63,8 +64,9 @@ func optionPaths(of reflect.Type, prefix string) []string {
 // TestVariables checks what the table and the messages rely on.
 func TestVariables(t *testing.T) {
 	seen := map[string]bool{}
+	known := append([]string{"OTEL_"}, prefixes...) // the standard's, of which the SDK knows more
 	for _, v := range variables(reflect.TypeFor[config]()) {
-		if seen[v.Name] || !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(v.Name, p) }) {
+		if seen[v.Name] || !slices.ContainsFunc(known, func(p string) bool { return strings.HasPrefix(v.Name, p) }) {
 			t.Errorf("%s: twice, or of no owner", v.Name)
 		}
 		seen[v.Name] = true

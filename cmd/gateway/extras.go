@@ -13,16 +13,19 @@ import (
 	"github.com/sluice-mqtt/sluice/gateway"
 	"github.com/sluice-mqtt/sluice/gateway/bridge"
 	"github.com/sluice-mqtt/sluice/gateway/events"
+	"github.com/sluice-mqtt/sluice/gateway/tracing"
 	"github.com/sluice-mqtt/sluice/protocol"
 )
 
-// goodbyeLimit is how long the last events may take, after everything else.
+// goodbyeLimit is how long the last events may take, after everything else, and
+// the last spans behind them.
 const goodbyeLimit = 2 * time.Second
 
 // hasEvents reports whether anybody is to be told of events.
 func (c *config) hasEvents() bool { return c.EventsURL != "" || c.EventsNATS }
 
-// checkExtras finds what is wrong with the variables of events and the bridge.
+// checkExtras finds what is wrong with the variables of events, traces and the
+// bridge.
 func (c *config) checkExtras() error {
 	if _, err := events.ParseKinds(c.EventKinds); err != nil {
 		return &problem{"EVENTS_KINDS", strings.Join(c.EventKinds, ","), err.Error()}
@@ -31,6 +34,9 @@ func (c *config) checkExtras() error {
 		if _, err := c.eventsHTTP(); err != nil {
 			return err
 		}
+	}
+	if err := c.checkTracing(); err != nil {
+		return err
 	}
 	if c.BridgePrefix == "" {
 		return nil
@@ -80,6 +86,7 @@ func (c *config) openEvents(id string, connection func() (*natsgo.Conn, error), 
 type extras struct {
 	name   string // of the gateway
 	events *events.Teller
+	tracer *tracing.Tracer
 	bridge *bridge.Bridge
 	nats   *natsgo.Conn // nil until somebody needs it
 }
@@ -98,6 +105,13 @@ func (c *config) openExtras(o *gateway.Options, log *slog.Logger) (*extras, erro
 	}
 	if x.events != nil {
 		o.Observer = x.events
+	}
+	if c.traces() {
+		if x.tracer, err = c.newTracer(x.name, log); err != nil {
+			x.close()
+			return nil, err
+		}
+		o.Tracer = x.tracer
 	}
 	if c.BridgePrefix == "" {
 		return x, nil
@@ -160,11 +174,16 @@ func (x *extras) connection(c *config, log *slog.Logger) (*natsgo.Conn, error) {
 	return x.nats, nil
 }
 
-// close tells the last events and ends the connections.
+// close tells the last events and spans and ends the connections.
 func (x *extras) close() {
 	if x.events != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), goodbyeLimit)
 		x.events.Close(ctx)
+		cancel()
+	}
+	if x.tracer != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), goodbyeLimit)
+		x.tracer.Close(ctx)
 		cancel()
 	}
 	if x.nats != nil {
