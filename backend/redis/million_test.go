@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,25 +35,64 @@ func scaleOf(t *testing.T, few int) int {
 // that does other things as well they say nothing.
 func measured() bool { return os.Getenv("SCALE") != "" }
 
-// bigServer runs a server that notes each command of more than 10 ms, and
-// returns what tells of them. A command's time is that of a clock: what else the
-// machine does is in it, so that it is no error by itself.
-func bigServer(t *testing.T) (*server, func()) {
+// slowest is how long one call may hold up the server, and everybody else.
+const slowest = 10 * time.Millisecond
+
+// bigServer runs a server that notes each call of more than slowest, and returns
+// what fails the test if there is one that takes that long every time. A call's
+// time is that of a clock: what else the machine does is in it. So again, which
+// makes each kind of call, on the same data, is called a few times, and only what
+// is slow each time is an error.
+func bigServer(t *testing.T) (srv *server, noSlow func(again func())) {
 	t.Helper()
-	srv := startServer(t, "--appendonly", "no", "--slowlog-log-slower-than", "10000", "--slowlog-max-len", "100")
+	srv = startServer(t, "--appendonly", "no", "--slowlog-log-slower-than", fmt.Sprint(slowest.Microseconds()), "--slowlog-max-len", "10000")
 	direct := srv.direct(t)
-	return srv, func() {
+	return srv, func(again func()) {
 		t.Helper()
-		slow, err := direct.SlowLogGet(t.Context(), 100).Result()
-		if err != nil {
-			t.Fatal(err)
+		slow := slowCalls(t, direct)
+		for try := 0; try < 5 && len(slow) > 0; try++ {
+			again()
+			now := slowCalls(t, direct)
+			for call, took := range slow {
+				if n, still := now[call]; still {
+					slow[call] = min(took, n)
+				} else {
+					delete(slow, call)
+				}
+			}
 		}
-		if len(slow) == 0 {
-			return
+		for call, took := range slow {
+			t.Errorf("takes %v at best, more than %v: %s", took, slowest, call)
 		}
-		worst := slices.MaxFunc(slow, func(a, b goredis.SlowLog) int { return cmp.Compare(a.Duration, b.Duration) })
-		t.Logf("%d commands took more than 10 ms, the slowest %v: %.200q", len(slow), worst.Duration, worst.Args[:min(len(worst.Args), 6)])
 	}
+}
+
+// slowCalls empties the server's log of slow calls, and returns the best time of
+// each: those that read are told apart by their arguments, which are the same
+// when they are repeated, all others by their script alone.
+func slowCalls(t *testing.T, direct *goredis.Client) map[string]time.Duration {
+	t.Helper()
+	list, err := direct.SlowLogGet(t.Context(), 10_000).Result()
+	if err == nil {
+		err = direct.SlowLogReset(t.Context()).Err()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	best := make(map[string]time.Duration)
+	for _, c := range list {
+		call := strings.ToLower(c.Args[0])
+		if name := scriptNames[c.Args[min(1, len(c.Args)-1)]]; name == "scan" || name == "dump" {
+			call = name + fmt.Sprintf(" %q", c.Args[2:])
+		} else if name != "" {
+			call = name
+		}
+		t.Logf("took %v: %.300s", c.Duration, call)
+		if took, known := best[call]; !known || c.Duration < took {
+			best[call] = c.Duration
+		}
+	}
+	return best
 }
 
 // atOnce calls f for 0 to n-1, some at once; on a busy machine again.
@@ -88,7 +126,7 @@ func TestManySubscriptions(t *testing.T) {
 	const each = 10
 	subscriptions := scaleOf(t, 20_000)
 	ctx := context.Background()
-	srv, tellSlow := bigServer(t)
+	srv, noSlow := bigServer(t)
 	o := optionsFor(t, "redis://"+srv.address, backendtest.StoreOptions{})
 	first := open(t, o)
 	join(t, first, "first")
@@ -148,7 +186,16 @@ func TestManySubscriptions(t *testing.T) {
 	at := openSession(t, first, "first", "last", subscription("last"))
 	appendTo(t, second, message("last", "there"))
 	wantInbox(t, first, at.Lease, "there")
-	tellSlow()
+	noSlow(func() {
+		again := open(t, o)
+		join(t, again, "again")
+		openSession(t, again, "again", "once more", subscription("more"))
+		appendTo(t, again, message("more", "there"))
+		if err := again.Leave(ctx, "again"); err != nil {
+			t.Error(err)
+		}
+		again.Close()
+	})
 }
 
 // cost is what reads have cost the server.
@@ -196,7 +243,7 @@ func costOf(t *testing.T, s peered, direct *goredis.Client, filter string) (foun
 func TestManyRetained(t *testing.T) {
 	const sites = 100
 	topics := scaleOf(t, 20_000)
-	srv, tellSlow := bigServer(t)
+	srv, noSlow := bigServer(t)
 	direct := srv.direct(t)
 	o := optionsFor(t, "redis://"+srv.address, backendtest.StoreOptions{RetainedMessages: -1, RetainedBytes: -1})
 	s := open(t, o)
@@ -252,5 +299,16 @@ func TestManyRetained(t *testing.T) {
 			t.Errorf("%s costs %d commands among many, %d among few, where it finds %d and %d: limit is %.0f", f.filter, c[1].calls, c[0].calls, n[1], n[0], limit)
 		}
 	}
-	tellSlow()
+	noSlow(func() {
+		for _, f := range filters {
+			costOf(t, s, direct, f.filter)
+		}
+		var batch []*backend.Message
+		for k := range 200 {
+			batch = append(batch, &backend.Message{Topic: fmt.Sprintf("site7/dev%d/state", k), Payload: []byte("on"), Retain: true})
+		}
+		if err := s.Retain(t.Context(), batch); err != nil {
+			t.Error(err)
+		}
+	})
 }
