@@ -48,9 +48,10 @@ redis-newest: ## the same against the newest Redis and Valkey that Debian has
 scale: ## SCALE (a million) subscriptions and retained topics in Redis: what they cost
 	SCALE=$(SCALE) $(GO) test -count=1 -v -timeout 30m -run 'TestMany(Subscriptions|Retained)$$' ./backend/redis
 
+# One package at a time: clusters of processes under fault need the cores.
 .PHONY: e2e
 e2e: clients ## the built gateway against real clients
-	cd e2e && E2E_RACE=1 $(GO) test -count=1 ./...
+	cd e2e && E2E_RACE=1 $(GO) test -count=1 -p 1 ./...
 
 .PHONY: cluster
 cluster: clients ## the end-to-end tests with clients spread at random over three gateways
