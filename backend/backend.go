@@ -113,6 +113,22 @@ type Solitary interface {
 	Alone() bool
 }
 
+// Bundler is implemented by a [Backend] that sends with less effort what it is
+// given together. What is given by these methods arrives in the order of the
+// calls, among them and with those of Publish and Notify.
+type Bundler interface {
+	// PublishSoon is [Backend.Publish] of a message that may wait for Flush.
+	PublishSoon(ctx context.Context, m *Message) error
+
+	// NotifySoon is [Backend.Notify] of a notice that may wait for Flush.
+	NotifySoon(ctx context.Context, to NodeID, n Notice) error
+
+	// Flush sends what waits, whoever gave it. It does not block. Whoever
+	// gave something calls it before waiting for anything else: until then
+	// it may not have left.
+	Flush()
+}
+
 // Healthy is implemented by a driver that knows whether it is any use just now.
 type Healthy interface {
 	// Health returns nil, or what is wrong in a few words, at once.

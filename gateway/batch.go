@@ -72,6 +72,8 @@ type pub struct {
 	// again: it has been stored before, and perhaps routed; had: it was
 	// delivered here then.
 	again, had bool
+	// early: live sessions got it while it was being stored.
+	early bool
 	// stored: the store keeps its identity until the client releases it.
 	stored bool
 	// enc are the encoded forms that exist, by [v5][qos].

@@ -126,6 +126,7 @@ func (g *Gateway) requeue(ctx context.Context, from backend.ClientID, entries []
 		}
 		b.tellTargets(ctx, out[i].Targets)
 	}
+	g.soon.Flush()
 	b.flush()
 	return nil
 }

@@ -29,6 +29,7 @@ type Gateway struct {
 	log     *slog.Logger
 	store   backend.Store
 	bus     backend.Backend
+	soon    backend.Bundler // the bus
 	started time.Time
 	watched EventKind // what the observer wants
 
@@ -102,6 +103,7 @@ func New(o Options) (*Gateway, error) {
 		log:        o.Logger,
 		store:      o.Store,
 		bus:        o.Backend,
+		soon:       bundler(o.Backend),
 		tree:       topictree.New[*conn, subscription](),
 		conns:      make(map[*conn]struct{}),
 		arrivals:   make(map[*arrival]struct{}),

@@ -16,7 +16,8 @@ import (
 //  2. Retained ones are stored.
 //  3. QoS 1 and 2 publishes are appended to the inboxes that match. Until that
 //     has succeeded, nothing is acknowledged.
-//  4. They are delivered to live sessions, here and on other gateways. A QoS 2
+//  4. They are delivered to live sessions, here and on other gateways; those of
+//     QoS 1, while there are few, as soon as they are on their way to the store. A QoS 2
 //     publish that was stored before goes there again, since nobody knows
 //     whether it did then; who has had it drops it.
 //  5. The acknowledgements leave, in the order of the packets.
@@ -37,6 +38,7 @@ func (b *batch) send(ctx context.Context) error {
 		if err := b.c.reassure(ctx); err != nil {
 			return err
 		}
+		b.hasten(ctx)
 	}
 	if len(b.retain) > 0 {
 		if err := b.storeRetained(ctx); err != nil {
@@ -49,8 +51,11 @@ func (b *batch) send(ctx context.Context) error {
 		}
 	}
 	b.g.remember(b.pubs)
-	b.deliver(func(u *pub) bool { return u.msg.QoS > 0 && !u.had })
+	b.deliver(func(u *pub) bool { return u.msg.QoS > 0 && !u.had && !u.early })
 	err := b.forward(ctx)
+	if b.g.opt.Forwarder != nil {
+		b.g.soon.Flush()
+	}
 	if err == nil {
 		err = b.forwardAway(ctx, true)
 	}
@@ -64,6 +69,7 @@ func (b *batch) send(ctx context.Context) error {
 		}
 	}
 	b.tell(ctx) // what is in an inbox is delivered, acknowledged or not
+	b.g.soon.Flush()
 	return err
 }
 
@@ -254,13 +260,16 @@ func (b *batch) forwardLive(ctx context.Context) {
 		if u.done || u.msg.QoS > 0 {
 			continue
 		}
-		switch err := b.g.bus.Publish(ctx, &u.msg); {
+		switch err := b.g.soon.PublishSoon(ctx, &u.msg); {
 		case err == nil:
 		case errors.Is(err, backend.ErrTooLarge):
 			b.g.drop(DropTooLarge, nil, &u.msg, 1)
 		default:
 			b.g.drop(DropBus, nil, &u.msg, 1)
 		}
+	}
+	if len(b.msgs) > 0 || len(b.retain) > 0 { // they are waited for
+		b.g.soon.Flush()
 	}
 }
 
@@ -269,16 +278,16 @@ func (b *batch) forwardLive(ctx context.Context) {
 func (b *batch) forward(ctx context.Context) error {
 	for i := range b.pubs {
 		u := &b.pubs[i]
-		if u.done || u.msg.QoS == 0 {
+		if u.done || u.msg.QoS == 0 || u.early {
 			continue
 		}
 		u.msg.Again = u.again
-		err := b.g.bus.Publish(ctx, &u.msg)
+		err := b.g.soon.PublishSoon(ctx, &u.msg)
 		if err == nil {
 			continue
 		}
 		if !errors.Is(err, backend.ErrTooLarge) {
-			err = b.hold(ctx, func(ctx context.Context) error { return b.g.bus.Publish(ctx, &u.msg) })
+			err = b.hold(ctx, func(ctx context.Context) error { return b.g.soon.PublishSoon(ctx, &u.msg) })
 			if err != nil {
 				return err
 			}
@@ -312,6 +321,7 @@ func (b *batch) forgetRefused(ctx context.Context) error {
 	if len(ids) == 0 || !b.c.durable {
 		return nil
 	}
+	b.g.soon.Flush()
 	return b.hold(ctx, func(ctx context.Context) error { return b.g.store.Forget(ctx, b.c.lease, ids) })
 }
 
@@ -371,7 +381,7 @@ func (b *batch) tellTargets(ctx context.Context, targets []backend.Target) {
 		if t.Entry.Seq == 0 {
 			n.Kind = backend.NoticeDeliver
 		}
-		if err := b.g.bus.Notify(ctx, t.Node, n); err != nil {
+		if err := b.g.soon.NotifySoon(ctx, t.Node, n); err != nil {
 			// The doorbell is lost, not the mail; a message without an inbox
 			// goes to another member.
 			b.g.log.Debug("notice not sent", "client", string(t.Client), "err", err)

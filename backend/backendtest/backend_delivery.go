@@ -14,6 +14,7 @@ import (
 var deliveryCases = []backendCase{
 	{name: "live on return", promise: "the interest is live when Subscribe returns: a Publish that begins afterwards, at any gateway, is seen", run: liveOnReturn},
 	{name: "order", promise: "messages of one caller on one topic arrive in the order of the calls", run: orderPerTopic},
+	{name: "soon", promise: "what a Bundler is given has left with Flush, in the order of the calls, those of Publish and Notify among them", run: soonInOrder},
 	{name: "no echo", promise: "Publish never gives a message to the caller's own gateway", run: noEcho},
 	{name: "every interested gateway", promise: "Publish gives the message to every other gateway that has asked for it", run: everyInterested},
 	{name: "classes", promise: "a class that was asked for is delivered; asking for one more and withdrawing one leave the other", run: classes},
@@ -85,6 +86,54 @@ func orderPerTopic(t *testing.T, r *room) {
 				}
 			}
 		}
+	}
+}
+
+func soonInOrder(t *testing.T, r *room) {
+	const callers, messages = 4, 500
+	from, ok := r.buses[0].(backend.Bundler)
+	if !ok {
+		return // it sends everything at once
+	}
+	r.subscribe(t, 1, "soon/#", everyClass)
+	var group sync.WaitGroup
+	for c := range callers {
+		group.Go(func() {
+			for n := range messages {
+				m := &backend.Message{Topic: fmt.Sprintf("soon/%d", c), Payload: fmt.Append(nil, n), QoS: byte(n % 3)}
+				mail := backend.Notice{Kind: backend.NoticeTakeover, Client: backend.ClientID(fmt.Sprint(c)), Epoch: uint64(n)}
+				err, notified := error(nil), error(nil)
+				if n%11 == 5 {
+					err, notified = r.buses[0].Publish(r.ctx, m), r.buses[0].Notify(r.ctx, node(1), mail)
+				} else {
+					err, notified = from.PublishSoon(r.ctx, m), from.NotifySoon(r.ctx, node(1), mail)
+				}
+				if err != nil || notified != nil {
+					t.Errorf("PublishSoon: %v; NotifySoon: %v", err, notified)
+					return
+				}
+				if n%7 == 0 || n == messages-1 {
+					from.Flush()
+				}
+			}
+		})
+	}
+	group.Wait()
+	for c := range callers {
+		topic := fmt.Sprintf("soon/%d", c)
+		r.ears[1].waitTopic(t, r.h.Patience, topic, messages)
+		for n, m := range r.ears[1].heard(topic) {
+			if want := fmt.Sprint(n); string(m.Payload) != want {
+				t.Fatalf("heard message %s of %s where %s was due", m.Payload, topic, want)
+			}
+		}
+	}
+	next := make(map[backend.ClientID]uint64)
+	for _, n := range r.waitNotices(t, 1, callers*messages) {
+		if n.Epoch != next[n.Client] {
+			t.Fatalf("notice %d of %s came where %d was due", n.Epoch, n.Client, next[n.Client])
+		}
+		next[n.Client]++
 	}
 }
 

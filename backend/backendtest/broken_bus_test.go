@@ -22,6 +22,7 @@ type busFault struct {
 	subscribe   func(b *brokenBus, filter string, class backend.Class) error
 	unsubscribe func(b *brokenBus, filter string, class backend.Class) error
 	publish     func(b *brokenBus, m *backend.Message) error
+	soon        func(b *brokenBus, m *backend.Message) error
 	notify      func(b *brokenBus, to backend.NodeID, n backend.Notice) error
 	close       func(b *brokenBus) error
 	message     func(h backend.Handler, m *backend.Message)
@@ -36,6 +37,19 @@ type brokenBus struct {
 	fault *busFault
 	own   *serialHandler
 }
+
+func (b *brokenBus) PublishSoon(ctx context.Context, m *backend.Message) error {
+	if f := b.fault.soon; f != nil {
+		return f(b, m)
+	}
+	return b.Publish(ctx, m)
+}
+
+func (b *brokenBus) NotifySoon(ctx context.Context, to backend.NodeID, n backend.Notice) error {
+	return b.Notify(ctx, to, n)
+}
+
+func (b *brokenBus) Flush() {}
 
 // brokenHandler bends what the bus brings.
 type brokenHandler struct {
@@ -143,6 +157,12 @@ func busFaultTable() []*busFault {
 		}},
 		{name: "one in 300 lost", notices: "order", publish: func(b *brokenBus, m *backend.Message) error {
 			if every(300) {
+				return nil
+			}
+			return b.Backend.Publish(ctx, m)
+		}},
+		{name: "not flushed", notices: "soon", soon: func(b *brokenBus, m *backend.Message) error {
+			if string(m.Payload) == "499" {
 				return nil
 			}
 			return b.Backend.Publish(ctx, m)

@@ -180,17 +180,39 @@ func (b *Backend) Unsubscribe(ctx context.Context, filter string, class backend.
 // Publish implements [backend.Backend]. It does not wait for the server; it
 // waits for room while more is published than the connection takes.
 func (b *Backend) Publish(ctx context.Context, m *backend.Message) error {
+	return b.publish(ctx, m, false)
+}
+
+// PublishSoon implements [backend.Bundler].
+func (b *Backend) PublishSoon(ctx context.Context, m *backend.Message) error {
+	return b.publish(ctx, m, true)
+}
+
+func (b *Backend) publish(ctx context.Context, m *backend.Message, later bool) error {
 	if err := b.check(ctx); err != nil {
 		return err
 	}
 	if err := b.fits(m); err != nil {
 		return err
 	}
-	return b.out.publish(ctx, m)
+	return b.out.publish(ctx, m, later)
 }
 
 // Notify implements [backend.Backend]. A gateway may notify itself.
 func (b *Backend) Notify(ctx context.Context, to backend.NodeID, n backend.Notice) error {
+	return b.notify(ctx, to, n, false)
+}
+
+// NotifySoon implements [backend.Bundler].
+func (b *Backend) NotifySoon(ctx context.Context, to backend.NodeID, n backend.Notice) error {
+	return b.notify(ctx, to, n, true)
+}
+
+// Flush implements [backend.Bundler]. It writes what the connection takes at
+// once, and leaves the rest to the writer.
+func (b *Backend) Flush() { b.out.flush() }
+
+func (b *Backend) notify(ctx context.Context, to backend.NodeID, n backend.Notice, later bool) error {
 	if err := b.check(ctx); err != nil {
 		return err
 	}
@@ -214,7 +236,7 @@ func (b *Backend) Notify(ctx context.Context, to backend.NodeID, n backend.Notic
 	if len(subject) > maxSubject {
 		return nil // no gateway can have that name
 	}
-	return b.out.notify(ctx, subject, &n)
+	return b.out.notify(ctx, subject, &n, later)
 }
 
 // fits refuses what is larger than the option allows.

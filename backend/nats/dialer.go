@@ -45,22 +45,3 @@ func (d *dialer) end() {
 		_ = d.conn.Close()
 	}
 }
-
-// pacedConn reads no faster than the receiver takes. The client library drops
-// what finds its channel full, and the receiver, though it never waits, may be
-// kept from a processor for longer than it takes to fill one.
-type pacedConn struct {
-	net.Conn
-	l *link
-}
-
-func (c *pacedConn) Read(b []byte) (int, error) {
-	for len(c.l.in) > highLink {
-		select {
-		case <-c.l.taken:
-		case <-c.l.down:
-			return 0, net.ErrClosed
-		}
-	}
-	return c.Conn.Read(b)
-}

@@ -19,14 +19,14 @@ import (
 type link struct {
 	nc     *natsgo.Conn
 	dialer *dialer
-	// in takes what comes for all subscriptions.
-	in chan *natsgo.Msg
-	// taken has a value when the receiver has made room in in.
-	taken      chan struct{}
+	// in takes what comes for all subscriptions, until the client library
+	// reads on.
+	in         chan *natsgo.Msg
+	wire       *wire
+	bare       bool // frames are written to wire; else by the library
 	maxPayload int
-	server     string        // its identity
-	host       string        // of its URL
-	read       chan struct{} // closed when the receiver has read all of it
+	server     string // its identity
+	host       string // of its URL
 
 	once sync.Once
 	// down is closed when the link has failed; then reason says why.
@@ -37,13 +37,9 @@ type link struct {
 	fault error // an error of the server that does not end the link
 }
 
-// inLink is how many frames fit between the reader of the connection and the
-// receiver. Above highLink the reader waits, which leaves room for all that it
-// has read already: 32 KiB of the client library, in frames of 16 bytes.
-const (
-	inLink   = 8192
-	highLink = inLink / 2
-)
+// inLink is how many frames the client library may parse before it reads on: it
+// reads 32 KiB at a time, which a frame takes at least 16 bytes of.
+const inLink = 4096
 
 var errTooSmall = errors.New("max_payload of the server is too small")
 
@@ -56,11 +52,12 @@ func (b *Backend) connect(ctx context.Context) (*link, error) {
 	l := &link{
 		dialer: &dialer{ctx: ctx, base: net.Dialer{Timeout: b.opt.ConnectTimeout}},
 		in:     make(chan *natsgo.Msg, inLink),
-		taken:  make(chan struct{}, 1),
-		read:   make(chan struct{}),
 		down:   make(chan struct{}),
 	}
-	l.dialer.wrap = func(c net.Conn) net.Conn { return &pacedConn{Conn: c, l: l} }
+	l.dialer.wrap = func(c net.Conn) net.Conn {
+		l.wire = newWire(c, func() { b.receiver.drain(l) })
+		return l.wire
+	}
 	c.Servers = b.order()
 	c.NoRandomize = true
 	c.Name = "sluice " + string(b.node)
@@ -80,12 +77,20 @@ func (b *Backend) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", b.opt.redacted(), explain(err))
 	}
+	l.bare = l.plain()
 	l.maxPayload, l.server, l.host = int(l.nc.MaxPayload()), l.nc.ConnectedServerId(), hostOf(l.nc.ConnectedUrl())
 	if need := b.opt.MaxMessage + overhead; b.opt.MaxMessage > 0 && l.maxPayload < need {
 		l.close()
 		return nil, fmt.Errorf("%w: it is %d bytes, messages of %d bytes need %d", errTooSmall, l.maxPayload, b.opt.MaxMessage, need)
 	}
 	return l, nil
+}
+
+// plain reports whether what is written to the wire is what the server reads:
+// no TLS or WebSocket is in between.
+func (l *link) plain() bool {
+	_, err := l.nc.TLSConnectionState()
+	return errors.Is(err, natsgo.ErrConnectionNotTLS) && !strings.HasPrefix(l.nc.ConnectedUrl(), "ws")
 }
 
 func closedReason(err error) error {

@@ -3,6 +3,7 @@ package nats
 import (
 	"errors"
 	"net"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -13,73 +14,40 @@ import (
 
 // newTestLink returns a link that is not connected.
 func newTestLink() *link {
-	return &link{
-		dialer: &dialer{}, in: make(chan *natsgo.Msg, inLink), taken: make(chan struct{}, 1),
-		read: make(chan struct{}), down: make(chan struct{}),
-	}
+	return &link{dialer: &dialer{}, in: make(chan *natsgo.Msg, inLink), down: make(chan struct{})}
 }
 
-// TestReadingIsPaced: nothing is read from the connection while much waits for
-// the receiver, so that the client library has nothing to drop.
-func TestReadingIsPaced(t *testing.T) {
+// TestTakenBeforeReading: what the client library has parsed is with the handler's
+// queue before the connection is read again, so that the library has nothing to
+// drop and nobody else is to be woken for it.
+func TestTakenBeforeReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newTestLink()
+		b, l := idle(t), newTestLink()
 		near, far := net.Pipe()
-		defer func() { _ = near.Close() }()
-		paced := &pacedConn{Conn: near, l: l}
-		frame := &natsgo.Msg{Data: header{kind: kindProbe}.append(nil)}
-		for len(l.in) <= highLink {
-			l.in <- frame
+		w := newWire(near, func() { b.receiver.drain(l) })
+		frame := append(header{kind: kindNotice, cluster: b.out.cluster, sender: 7, sequence: 1}.append(nil),
+			backend.AppendNotice(nil, &backend.Notice{Kind: backend.NoticeTakeover, Client: "c"})...)
+		const frames = maxTaken + 10
+		for n := range frames {
+			next := slices.Clone(frame)
+			next[fixedHeader] = byte(n % 120) // not all are repeats
+			l.in <- &natsgo.Msg{Data: next}
 		}
-		read := make(chan error, 2)
-		go func() { // ends with the link
-			for {
-				_, err := paced.Read(make([]byte, 10))
-				read <- err
-				if err != nil {
-					return
-				}
-			}
+		read := make(chan error, 1)
+		go func() { // ends with the connection
+			_, err := w.Read(make([]byte, 10))
+			read <- err
 		}()
-		go func() { _, _ = far.Write([]byte("x")) }() // ends with the read
 		synctest.Wait()
+		if len(l.in) > 0 || b.queue.count == 0 {
+			t.Errorf("%d frames wait, %d are taken, though the connection is being read", len(l.in), b.queue.count)
+		}
 		if len(read) > 0 {
-			t.Fatal("read although the receiver is behind")
-		}
-		b := idle(t)
-		go b.receiver.run(l) // ends with the link
-		synctest.Wait()
-		if len(read) != 1 {
-			t.Fatal("not read although the receiver has taken all")
-		}
-		if err := <-read; err != nil {
-			t.Fatal(err)
+			t.Error("a read without bytes ended")
 		}
 		_ = far.Close()
 		if err := <-read; err == nil {
 			t.Error("no error at the end of the connection")
-		}
-		l.fail(errNoEcho)
-	})
-}
-
-// TestPacedReadEndsWithTheLink: a reader that waits for the receiver does not
-// outlive the link.
-func TestPacedReadEndsWithTheLink(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newTestLink()
-		for len(l.in) <= highLink {
-			l.in <- &natsgo.Msg{}
-		}
-		read := make(chan error, 1)
-		go func() { // ends with the link
-			_, err := (&pacedConn{l: l}).Read(nil)
-			read <- err
-		}()
-		synctest.Wait()
-		l.fail(errNoEcho)
-		if err := <-read; err == nil {
-			t.Error("no error")
 		}
 	})
 }

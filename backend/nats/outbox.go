@@ -21,23 +21,35 @@ const (
 	// maxJoined is how many messages share a frame at most: their number is a
 	// byte.
 	maxJoined = 255
+	// maxHeld is from how many bytes on the writer begins before somebody
+	// flushes.
+	maxHeld = 64 << 10
 	// keptOutbox is the largest buffer that is kept for the next batch. One
 	// larger has had a message above maxOutbox in it.
 	keptOutbox = 2 * maxOutbox
 )
 
-// outbox is what waits for the writer: frames in the order of the calls. One
-// writer carries them to the connection, so that no caller ever holds or waits
-// for a lock of the client library, and a connection that hangs holds up
-// nobody for longer than it is taken for alive.
+// outbox is what waits to be written: frames in the order of the calls. Who has
+// published a number of them flushes, which writes as much as the connection
+// takes at once. A goroutine, the writer, does the rest, so that no caller ever
+// holds or waits for a lock of the client library, and a connection that hangs
+// holds up nobody for longer than it is taken for alive.
 type outbox struct {
 	subjects *subjects
 	cluster  uint32
 	sender   uint64
 
 	mu sync.Mutex
-	// ready is signalled when there is something to write, or no more.
+	// ready is signalled when there is something for the writer, or no more.
 	ready sync.Cond
+	// hurry: what waits is not left to who flushes.
+	hurry bool
+	// writing: somebody carries a batch to the connection, which is writer's
+	// or flushed.
+	writing bool
+	flushed batch
+	// unfinished: flushed is begun, and the writer is to go on with it.
+	unfinished bool
 	// room is closed when the writer takes what waits; nil if nobody waits.
 	room chan struct{}
 	// link is where frames go; nil while there is no connection.
@@ -60,6 +72,10 @@ type batch struct {
 	link  *link
 	buf   []byte
 	items []item
+	wire  []byte // the same as operations of the protocol
+	begun bool   // wire is partly written
+	// controls is how many items are control frames.
+	controls int
 }
 
 type item struct {
@@ -70,6 +86,9 @@ type item struct {
 	// join them; 0 if not.
 	number int
 	end    int
+	// control: it goes behind the interests that the client library was given
+	// before, and so by the library.
+	control bool
 }
 
 type outCounts struct {
@@ -104,7 +123,7 @@ func (o *outbox) open() {
 func (o *outbox) detach(why error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.link, o.live, o.why = nil, false, why
+	o.link, o.live, o.why, o.hurry = nil, false, why, false
 	o.drop(o.pending.items)
 	o.pending.reset()
 	o.wake()
@@ -166,6 +185,7 @@ func (o *outbox) enter(ctx context.Context) error {
 			o.room = make(chan struct{})
 		}
 		room := o.room
+		o.ask()
 		o.mu.Unlock()
 		var err error
 		select {
@@ -180,10 +200,23 @@ func (o *outbox) enter(ctx context.Context) error {
 	}
 }
 
-// publish adds a message.
-func (o *outbox) publish(ctx context.Context, m *backend.Message) error {
+// ask has the writer take what waits. o.mu is held.
+func (o *outbox) ask() {
+	if !o.hurry {
+		o.hurry = true
+		if !o.writing { // else who writes looks again
+			o.ready.Signal()
+		}
+	}
+}
+
+// publish adds a message, which may wait to be flushed if later is set.
+func (o *outbox) publish(ctx context.Context, m *backend.Message, later bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if !later {
+		defer o.ask()
+	}
 	if err := o.enter(ctx); err != nil {
 		return err
 	}
@@ -225,10 +258,13 @@ func (o *outbox) join(subject string, m *backend.Message) bool {
 	return true
 }
 
-// notify adds a notice.
-func (o *outbox) notify(ctx context.Context, subject string, n *backend.Notice) error {
+// notify adds a notice, as publish does a message.
+func (o *outbox) notify(ctx context.Context, subject string, n *backend.Notice, later bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if !later {
+		defer o.ask()
+	}
 	if err := o.enter(ctx); err != nil {
 		return err
 	}
@@ -244,7 +280,8 @@ func (o *outbox) notify(ctx context.Context, subject string, n *backend.Notice) 
 }
 
 // control adds a frame that is a number, whether or not the connection is
-// live. Without a connection it is dropped.
+// live. Without a connection it is dropped. What comes back of it proves that the
+// server knows the interests which the client library was given before.
 func (o *outbox) control(subject string, k kind, number uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -253,7 +290,9 @@ func (o *outbox) control(subject string, k kind, number uint64) {
 	}
 	start := len(o.pending.buf)
 	o.pending.buf = binary.AppendUvarint(o.begin(o.pending.buf, k), number)
-	_ = o.end(item{subject: subject}, start) // never too large
+	_ = o.end(item{subject: subject, control: true}, start) // never too large
+	o.pending.controls++
+	o.ask()
 }
 
 // begin appends the header of the next frame.
@@ -271,8 +310,8 @@ func (o *outbox) end(it item, start int) error {
 	}
 	it.end = len(p.buf)
 	p.items = append(p.items, it)
-	if len(p.items) == 1 {
-		o.ready.Signal()
+	if len(p.buf) >= maxHeld {
+		o.ask()
 	}
 	return nil
 }
@@ -302,43 +341,6 @@ func (o *outbox) name(m *backend.Message) string {
 	}
 	o.names[i][string([]byte(m.Topic))] = s // the message is borrowed
 	return s
-}
-
-// take exchanges b for what waits, once there is something. It returns false
-// when there will be nothing more.
-func (o *outbox) take(b *batch) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for len(o.pending.items) == 0 && !o.done {
-		o.ready.Wait()
-	}
-	if len(o.pending.items) == 0 {
-		return false
-	}
-	b.reset()
-	*b, o.pending = o.pending, *b
-	b.link = o.link
-	o.wake()
-	return true
-}
-
-// run writes what waits until close, and then what is left.
-func (o *outbox) run() {
-	var b batch
-	for o.take(&b) {
-		start := 0
-		for i := range b.items {
-			it := &b.items[i]
-			if err := b.link.nc.Publish(it.subject, b.buf[start:it.end]); err != nil {
-				b.link.fail(fmt.Errorf("write: %w", err))
-				o.mu.Lock()
-				o.drop(b.items[i:])
-				o.mu.Unlock()
-				break
-			}
-			start = it.end
-		}
-	}
 }
 
 // close lets nothing more in. The writer ends when it has written what waits.
@@ -375,6 +377,10 @@ func (b *batch) reset() {
 	if cap(b.buf) > keptOutbox {
 		b.items, b.buf = nil, nil
 	}
+	if cap(b.wire) > keptOutbox {
+		b.wire = nil
+	}
 	clear(b.items)
-	b.items, b.buf, b.link = b.items[:0], b.buf[:0], nil
+	b.items, b.buf, b.wire, b.link, b.begun = b.items[:0], b.buf[:0], b.wire[:0], nil, false
+	b.controls = 0
 }

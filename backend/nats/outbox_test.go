@@ -17,7 +17,7 @@ import (
 func ready(maxPayload int) *outbox {
 	s := newSubjects("p")
 	o := newOutbox(&s, 1, 2)
-	o.attach(&link{maxPayload: maxPayload, down: make(chan struct{})})
+	o.attach(&link{maxPayload: maxPayload, dialer: &dialer{}, down: make(chan struct{})})
 	o.open()
 	return o
 }
@@ -29,6 +29,7 @@ func taken(t *testing.T, o *outbox) []string {
 	if !o.take(&b) {
 		t.Fatal("nothing waits")
 	}
+	o.wrote()
 	var list []string
 	start, sequence := 0, uint64(0)
 	for _, it := range b.items {
@@ -82,11 +83,11 @@ func TestOutboxFrames(t *testing.T) {
 				var err error
 				switch topic {
 				case "!":
-					err = o.notify(t.Context(), "p.node.n", &backend.Notice{})
+					err = o.notify(t.Context(), "p.node.n", &backend.Notice{}, false)
 				case "?":
 					o.control("p.probe", kindProbe, 1)
 				default:
-					err = o.publish(t.Context(), &backend.Message{Topic: topic, QoS: tt.qos})
+					err = o.publish(t.Context(), &backend.Message{Topic: topic, QoS: tt.qos}, false)
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -112,7 +113,7 @@ func TestOutboxSharesUpToLimits(t *testing.T) {
 	} {
 		o := ready(tt.maxPayload)
 		for range tt.messages {
-			if err := o.publish(t.Context(), &backend.Message{Topic: "a", Payload: make([]byte, tt.size)}); err != nil {
+			if err := o.publish(t.Context(), &backend.Message{Topic: "a", Payload: make([]byte, tt.size)}, false); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -126,13 +127,13 @@ func TestOutboxTooLarge(t *testing.T) {
 	o := ready(1000)
 	fits := &backend.Message{Topic: "a", Payload: make([]byte, 900)}
 	over := &backend.Message{Topic: "a", Payload: make([]byte, 1000)}
-	if err := o.publish(t.Context(), over); !errors.Is(err, backend.ErrTooLarge) {
+	if err := o.publish(t.Context(), over, false); !errors.Is(err, backend.ErrTooLarge) {
 		t.Errorf("publish: %v, want ErrTooLarge", err)
 	}
-	if err := o.notify(t.Context(), "p.node.n", &backend.Notice{Entry: backend.Entry{Message: over}}); !errors.Is(err, backend.ErrTooLarge) {
+	if err := o.notify(t.Context(), "p.node.n", &backend.Notice{Entry: backend.Entry{Message: over}}, false); !errors.Is(err, backend.ErrTooLarge) {
 		t.Errorf("notify: %v, want ErrTooLarge", err)
 	}
-	if err := o.publish(t.Context(), fits); err != nil {
+	if err := o.publish(t.Context(), fits, false); err != nil {
 		t.Error(err)
 	}
 	if got := taken(t, o); !slices.Equal(got, []string{"p.q.0.a 1 a"}) {
@@ -145,7 +146,7 @@ func TestOutboxWithoutConnection(t *testing.T) {
 	o := newOutbox(&s, 1, 2)
 	away := func(when string) {
 		t.Helper()
-		if err := o.publish(t.Context(), &backend.Message{Topic: "a"}); !errors.Is(err, backend.ErrUnavailable) {
+		if err := o.publish(t.Context(), &backend.Message{Topic: "a"}, false); !errors.Is(err, backend.ErrUnavailable) {
 			t.Errorf("%s: %v, want ErrUnavailable", when, err)
 		}
 		if err := o.health(); !errors.Is(err, backend.ErrUnavailable) {
@@ -165,7 +166,7 @@ func TestOutboxWithoutConnection(t *testing.T) {
 		t.Error(err)
 	}
 	for range 3 {
-		if err := o.publish(t.Context(), &backend.Message{Topic: "a"}); err != nil {
+		if err := o.publish(t.Context(), &backend.Message{Topic: "a"}, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -185,7 +186,7 @@ func TestOutboxFull(t *testing.T) {
 		m := &backend.Message{Topic: "a", Payload: make([]byte, maxOutbox)}
 		publish := func(ctx context.Context) chan error {
 			done := make(chan error, 1)
-			go func() { done <- o.publish(ctx, m) }() // ends with the outbox at the latest
+			go func() { done <- o.publish(ctx, m, false) }() // ends with the outbox at the latest
 			synctest.Wait()
 			return done
 		}

@@ -2,6 +2,7 @@ package nats
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,9 +21,10 @@ const (
 )
 
 // receiver reads frames and hands on what is in them. It never waits for
-// anyone but the connection.
+// anyone.
 type receiver struct {
 	b       *Backend
+	mu      sync.Mutex // of drain
 	senders map[uint64]*window
 	batch   []delivery
 	bytes   atomic.Uint64
@@ -34,26 +36,24 @@ func newReceiver(b *Backend) *receiver {
 	return &receiver{b: b, senders: make(map[uint64]*window)}
 }
 
-// run reads what l brings, until l is down and all is read.
-func (r *receiver) run(l *link) {
+// drain takes what l has brought. It is called by who reads the connection,
+// and when that has ended.
+func (r *receiver) drain(l *link) {
+	if len(l.in) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for {
 		select {
 		case m := <-l.in:
 			r.read(m)
-		case <-l.down:
-			for len(l.in) > 0 {
-				r.read(<-l.in)
+			if len(r.batch) >= maxTaken {
+				r.hand()
 			}
+		default:
 			r.hand()
 			return
-		}
-		for n := min(len(l.in), maxTaken); n > 0; n-- {
-			r.read(<-l.in)
-		}
-		r.hand()
-		select {
-		case l.taken <- struct{}{}:
-		default:
 		}
 	}
 }

@@ -32,10 +32,6 @@ func (b *Backend) join(ctx context.Context, l *link) error {
 	b.maxPayload.Store(int64(l.maxPayload))
 	b.found = l.nc.DiscoveredServers()
 	b.posts.reach(b.servers())
-	go func() { // ends when l is down
-		defer close(l.read)
-		b.receiver.run(l)
-	}()
 	b.out.attach(l)
 	if err := b.interests.do(ctx, &request{link: l}); err != nil {
 		return err
@@ -52,8 +48,8 @@ func (b *Backend) leave(l *link, why error) {
 	b.left = l.host
 	l.fail(why)
 	b.out.detach(why)
-	l.nc.Close()
-	<-l.read
+	l.nc.Close() // nothing is put into in any more
+	b.receiver.drain(l)
 }
 
 // servers are all that are known.
