@@ -107,3 +107,22 @@ func BenchmarkDurable(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkOpen has clients connect and go that have no session, 200 at a time.
+func BenchmarkOpen(b *testing.B) {
+	ctx := context.Background()
+	srv := startServer(b)
+	s := open(b, optionsFor(b, srv.url(), backendtest.StoreOptions{}))
+	join(b, s, "node")
+	var n atomic.Int64
+	b.SetParallelism(100)
+	b.ReportAllocs()
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			r := backend.OpenRequest{Client: backend.ClientID(fmt.Sprint("client-", n.Add(1))), Node: "node", CleanStart: true}
+			if _, err := s.Open(ctx, r); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}

@@ -21,7 +21,8 @@
 //	{b}:m :n              bans; number of the last change of them
 //	{r:<n>}:m :t :e :b    retained messages of a bucket
 //
-// Every script touches the keys of one tag. What spans several is ordered so
+// Every script touches the keys of one tag; only where there is one server are
+// sessions of several clients begun by one run of it. What spans several is ordered so
 // that dying half way leaves work to be found, never work undone: a gateway
 // notes a client in its own list before it changes the session, and who reaps
 // the gateway looks after all that are in it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -215,5 +216,5 @@ func (e leaseEnd) MarshalBinary() ([]byte, error) {
 	if e.n.void.Load() {
 		return []byte("0"), nil
 	}
-	return fmt.Append(nil, e.n.until.Load()), nil
+	return strconv.AppendInt(nil, e.n.until.Load(), 10), nil
 }

@@ -292,16 +292,19 @@ func (s *Store) reapDead(ctx context.Context, asks backend.NodeID) (next int64, 
 	return next, left, nil
 }
 
-// enlist notes a client in the list of a gateway under a new ticket.
-func (s *Store) enlist(n *node, c backend.ClientID) (*call, string) {
-	ticket := strconv.FormatUint(n.tickets.Add(1), 10)
-	return &call{
+// ticket returns a new one.
+func (n *node) ticket() string { return strconv.FormatUint(n.tickets.Add(1), 10) }
+
+// enlist notes a client in the list of a gateway under a ticket.
+func (s *Store) enlist(n *node, c backend.ClientID, ticket string) call {
+	return call{
 		script: enlistScript,
 		keys:   []string{s.keys.run(n.ID), s.keys.clients(n.ID)},
-		args:   []any{n.run, leaseEnd{n}, string(c), ticket},
-	}, ticket
+		args:   []any{n.run, leaseEnd{n}},
+		more:   []any{string(c), ticket},
+	}
 }
 
 func (s *Store) dismiss(id backend.NodeID, c backend.ClientID, ticket string) *call {
-	return &call{script: dismissScript, keys: []string{s.keys.clients(id)}, args: []any{string(c), ticket}}
+	return &call{script: dismissScript, keys: []string{s.keys.clients(id)}, more: []any{string(c), ticket}}
 }

@@ -129,7 +129,7 @@ func (s *Store) whole(ctx context.Context, sc *script, clients []backend.ClientI
 	for len(open) > 0 {
 		calls := make([]*call, len(open))
 		for n, i := range open {
-			next := newName()
+			next := s.names.next()
 			calls[n] = &call{
 				script: sc,
 				keys:   s.keys.session(clients[i]).all(at[i], next),
@@ -137,7 +137,7 @@ func (s *Store) whole(ctx context.Context, sc *script, clients []backend.ClientI
 			}
 		}
 		if len(clients) == 1 {
-			if err := s.joinIn(ctx, clients[0], calls...); err != nil {
+			if err := s.joinIn(ctx, clients[0], only(calls...)); err != nil {
 				return nil, nil, err
 			}
 		} else {
@@ -195,7 +195,7 @@ func (s *Store) conclude(ctx context.Context, schedule bool, dismissed []*call, 
 		return err
 	}
 	if len(outcomes) == 1 && !s.clustered {
-		return s.joinIn(ctx, outcomes[0].client, append(timers, dismissed...)...)
+		return s.joinIn(ctx, outcomes[0].client, only(append(timers, dismissed...)...))
 	}
 	return s.inOrder(ctx, timers, dismissed)
 }
@@ -204,6 +204,6 @@ func (s *Store) schedule(c backend.ClientID, at int64) *call {
 	return &call{
 		script: scheduleScript,
 		keys:   []string{s.keys.due(bucketOf(string(c), dueBuckets))},
-		args:   []any{string(c), at},
+		more:   []any{string(c), at},
 	}
 }

@@ -52,12 +52,12 @@ func leaseScript(name string, more ...string) *script {
 
 var (
 	claimScript   = sessionScript("claim")
+	beginScript   = newScript("begin", "lib_clock")
 	releaseScript = frugalScript("release")
 	settleScript  = frugalScript("settle")
 	destroyScript = frugalScript("destroy")
 	finishScript  = newScript("finish")
 	unnameScript  = newScript("unname")
-	lookScript    = newScript("look")
 
 	subscribeScript   = leaseScript("subscribe")
 	unsubscribeScript = leaseScript("unsubscribe")
@@ -103,11 +103,34 @@ var (
 
 // call is one run of a script, with its outcome.
 type call struct {
-	script *script
+	script *script // nil to read fields of a hash, the arguments
 	keys   []string
 	args   []any
-	reply  reply
-	err    error
+	// more are further arguments. Calls that differ in nothing else, but
+	// maybe in their keys if one client has one, may be made as one, which
+	// has all of theirs.
+	more  []any
+	reply reply
+	err   error
+}
+
+// command returns what is sent: a script by its sum, or whole.
+func (c *call) command(ctx context.Context, whole bool) *goredis.Cmd {
+	words, first := make([]any, 0, 3+len(c.keys)+len(c.args)+len(c.more)), int8(1)
+	switch {
+	case c.script == nil:
+		words = append(words, "hmget")
+	case whole:
+		words, first = append(words, "eval", c.script.source, len(c.keys)), 3
+	default:
+		words, first = append(words, "evalsha", c.script.sha, len(c.keys)), 3
+	}
+	for _, key := range c.keys {
+		words = append(words, key)
+	}
+	cmd := goredis.NewCmd(ctx, append(append(words, c.args...), c.more...)...)
+	cmd.SetFirstKeyPos(first)
+	return cmd
 }
 
 func (c *call) take(cmd *goredis.Cmd) {
@@ -132,9 +155,7 @@ func (s *Store) run(ctx context.Context, calls ...*call) error {
 	if len(calls) == 0 {
 		return nil
 	}
-	s.send(ctx, calls, func(p goredis.Scripter, c *call) *goredis.Cmd {
-		return p.EvalSha(ctx, c.script.sha, c.keys, c.args...)
-	})
+	s.send(ctx, calls, false)
 	var again []*call
 	for _, c := range calls {
 		if missing(c.err) {
@@ -142,9 +163,7 @@ func (s *Store) run(ctx context.Context, calls ...*call) error {
 		}
 	}
 	if len(again) > 0 {
-		s.send(ctx, again, func(p goredis.Scripter, c *call) *goredis.Cmd {
-			return p.Eval(ctx, c.script.source, c.keys, c.args...)
-		})
+		s.send(ctx, again, true)
 	}
 	for _, c := range calls {
 		if c.err != nil {
@@ -154,15 +173,18 @@ func (s *Store) run(ctx context.Context, calls ...*call) error {
 	return nil
 }
 
-func (s *Store) send(ctx context.Context, calls []*call, do func(goredis.Scripter, *call) *goredis.Cmd) {
+func (s *Store) send(ctx context.Context, calls []*call, whole bool) {
 	if len(calls) == 1 {
-		calls[0].take(do(s.client, calls[0]))
+		cmd := calls[0].command(ctx, whole)
+		_ = s.client.Process(ctx, cmd) // the command has its error
+		calls[0].take(cmd)
 		return
 	}
 	p := s.client.Pipeline()
 	cmds := make([]*goredis.Cmd, len(calls))
 	for i, c := range calls {
-		cmds[i] = do(p, c)
+		cmds[i] = c.command(ctx, whole)
+		_ = p.Process(ctx, cmds[i]) // only collects
 	}
 	_, _ = p.Exec(ctx) // each command has its own error
 	for i, c := range calls {

@@ -30,24 +30,30 @@ func (s *Store) Open(ctx context.Context, r backend.OpenRequest) (*backend.Opene
 }
 
 func (s *Store) open(ctx context.Context, n *node, r backend.OpenRequest) (*backend.Opened, error) {
-	ticket, at, owner, err := s.approach(ctx, n, r.Client)
-	if err != nil {
-		return nil, err
+	a := s.approach(n, r)
+	err := s.joinIn(ctx, r.Client, a.next)
+	var o *backend.Opened
+	if err == nil {
+		o, err = a.opened()
 	}
-	o, err := s.claim(ctx, n, r, ticket, at, owner)
-	if err != nil && !errors.Is(err, backend.ErrFenced) && !errors.Is(err, backend.ErrNotOwner) {
+	if o == nil && err == nil {
+		o, err = s.claim(ctx, n, r, a)
+	}
+	if err != nil && !a.claims.CompareAndSwap(notYet, gaveUp) && !errors.Is(err, backend.ErrFenced) && !errors.Is(err, backend.ErrNotOwner) {
 		// The connection is refused, though it may own the session.
-		s.unfinished.add(r.Client, farewell{lease: backend.Lease{Client: r.Client, Node: n.ID}, ticket: ticket})
+		s.unfinished.add(r.Client, farewell{lease: backend.Lease{Client: r.Client, Node: n.ID}, ticket: a.ticket})
 	}
 	return o, err
 }
 
-func (s *Store) claim(ctx context.Context, n *node, r backend.OpenRequest, ticket string, at seat, owner backend.NodeID) (*backend.Opened, error) {
+func (s *Store) claim(ctx context.Context, n *node, r backend.OpenRequest, a *approach) (*backend.Opened, error) {
+	at, owner := readSeat(a.look.reply)
 	lost, err := s.deadOwner(ctx, owner, r.Node)
 	if err != nil {
 		return nil, err
 	}
-	args := claimArgs(n, ticket, r, lost, s.epochs.Load()+1)
+	a.claims.Store(maybe)
+	args := claimArgs(n, a.ticket, r, lost, s.epochs.Load()+1)
 	outcomes, codes, err := s.whole(ctx, claimScript, []backend.ClientID{r.Client}, []seat{at}, func(int) []any { return args })
 	if err != nil {
 		return nil, err
@@ -59,20 +65,6 @@ func (s *Store) claim(ctx context.Context, n *node, r backend.OpenRequest, ticke
 		return nil, fmt.Errorf("redis: %w", backend.ErrNotOwner)
 	}
 	return s.opened(ctx, n, r, outcomes[0])
-}
-
-// approach notes the client at the gateway and looks where its session is.
-func (s *Store) approach(ctx context.Context, n *node, c backend.ClientID) (ticket string, at seat, owner backend.NodeID, err error) {
-	enlist, ticket := s.enlist(n, c)
-	look := &call{script: lookScript, keys: []string{s.keys.session(c).meta()}, args: seatArgs}
-	if err := s.joinIn(ctx, c, enlist, look); err != nil {
-		return "", noSeat, "", err
-	}
-	if enlist.reply.int(0) == 0 {
-		return "", noSeat, "", errFenced
-	}
-	at, owner = readSeat(look.reply)
-	return ticket, at, owner, nil
 }
 
 // dead is a gateway whose lease has ended, and when, in ms; the zero value is
@@ -112,17 +104,13 @@ func (s *Store) deadOwner(ctx context.Context, owner, asks backend.NodeID) (dead
 
 // claimArgs are the arguments of the claim script behind the seat.
 func claimArgs(n *node, ticket string, r backend.OpenRequest, lost dead, least uint64) []any {
-	has, message, delay, expiry := 0, []byte(nil), uint32(0), ""
-	var owner []byte
-	if w := r.Will; w != nil {
-		has, message, delay, owner = 1, backend.AppendMessage(nil, w.Message), w.Delay, w.Owner
-		if w.MessageExpiry != nil {
-			expiry = strconv.FormatUint(uint64(*w.MessageExpiry), 10)
-		}
+	will, has := willArgs(r.Will), 1
+	if will == nil {
+		will, has = []any{nil, 0, "", nil}, 0
 	}
 	return []any{
 		string(n.ID), leaseEnd{n}, ticket, r.Principal, flag(r.CleanStart), r.Expiry,
-		has, message, delay, expiry, string(lost.id), lost.at, least, r.Window, owner,
+		has, will[0], will[1], will[2], string(lost.id), lost.at, least, r.Window, will[3],
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type Store struct {
 	clock   clock
 	nodes   nodes
 	seats   seats
+	names   names
 	held    retainedTotal
 	health  health
 	lineage lineage
@@ -80,6 +82,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	s.replica = newReplica(s)
 	s.clock.began = time.Now()
 	s.nodes.byID = make(map[backend.NodeID]*node)
+	s.names.own = newName()[:12]
 	writers := 1
 	if a.clustered {
 		writers = clusterWriters
@@ -122,5 +125,16 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // newName returns a name that nobody has used before.
 func newName() string { return rand.Text()[:16] }
+
+// names gives out names of inboxes. They are short: they are part of keys, and
+// every gateway has them in its index.
+type names struct {
+	own  string // no other Store's names begin with it
+	last atomic.Uint64
+}
+
+// next returns a name that nobody has used before, at a fraction of the cost of
+// a random one.
+func (n *names) next() string { return n.own + strconv.FormatUint(n.last.Add(1), 36) }
 
 func milliseconds(d time.Duration) int64 { return d.Milliseconds() }

@@ -185,19 +185,21 @@ func waitFor(t testing.TB, what string, done func() bool) {
 // TestReplyToOpenLost: a connection that was refused because the store did not
 // answer does not keep the session attached.
 func TestReplyToOpenLost(t *testing.T) {
-	p := newPair(t, nil)
-	p.lose(t, claimScript)
-	_, err := p.a.Open(t.Context(), backend.OpenRequest{Client: "c", Node: "a", Expiry: 3600})
-	if !errors.Is(err, backend.ErrUnavailable) {
-		t.Fatalf("Open: %v, want ErrUnavailable", err)
+	for to, expiry := range map[*script]uint32{claimScript: 3600, beginScript: 0} {
+		p := newPair(t, nil)
+		p.lose(t, to)
+		_, err := p.a.Open(t.Context(), backend.OpenRequest{Client: "c", Node: "a", Expiry: expiry})
+		if !errors.Is(err, backend.ErrUnavailable) {
+			t.Fatalf("Open: %v, want ErrUnavailable", err)
+		}
+		if at, _, err := p.b.look(t.Context(), "c"); at == noSeat || err != nil {
+			t.Fatalf("there is no session: %v", err)
+		}
+		waitFor(t, "the session to be detached", func() bool {
+			_, owner, err := p.b.look(t.Context(), "c")
+			return err == nil && owner == ""
+		})
 	}
-	if at, _, err := p.b.look(t.Context(), "c"); at == noSeat || err != nil {
-		t.Fatalf("there is no session: %v", err)
-	}
-	waitFor(t, "the session to be detached", func() bool {
-		_, owner, err := p.b.look(t.Context(), "c")
-		return err == nil && owner == ""
-	})
 }
 
 // TestNothingLeft: when a session has ended no key is left of it, whatever it

@@ -43,7 +43,7 @@ func (s *Store) Unsubscribe(ctx context.Context, l backend.Lease, filters []stri
 // resubscribe changes the subscriptions of a session, and tells the groups and
 // the index.
 func (s *Store) resubscribe(ctx context.Context, l backend.Lease, sc *script, set []backend.Subscription, deleted []string, args []any) ([]bool, error) {
-	next := newName()
+	next := s.names.next()
 	r, at, err := s.leased(ctx, l, sc, func(k sessionKeys, at seat) []string {
 		return []string{k.meta(), k.subs(), k.replays(), k.inbox(at.box), k.inbox(next)}
 	}, append([]any{next}, args...)...)
