@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/sluice-mqtt/sluice/backend"
 )
 
@@ -179,5 +181,79 @@ func TestOpenGivenUp(t *testing.T) {
 	}
 	if calls := a.next(); len(calls) != 0 {
 		t.Errorf("goes on with %s", scriptNames[calls[0].script.sha])
+	}
+}
+
+// dueOf returns when a client comes up, 0 for never.
+func dueOf(t *testing.T, s peered, c backend.ClientID) float64 {
+	t.Helper()
+	at, err := s.client.ZScore(t.Context(), s.keys.due(bucketOf(string(c), dueBuckets)), string(c)).Result()
+	if err != nil && !errors.Is(err, goredis.Nil) {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// TestFinishedAndGone: a client comes up no more when the end of its session has
+// been told, but for what else there is to do.
+func TestFinishedAndGone(t *testing.T) {
+	p := newPair(t, nil)
+	ctx := t.Context()
+	openIt := func(r backend.OpenRequest) *backend.Opened {
+		t.Helper()
+		r.Client, r.Node = "c", "a"
+		o, err := p.a.Open(ctx, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	release := func(o *backend.Opened) []backend.Chore {
+		t.Helper()
+		due, err := p.a.Release(ctx, o.Lease, backend.ReleaseRequest{KeepWill: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return due
+	}
+	finish := func(due []backend.Chore) {
+		t.Helper()
+		if err := p.a.Finish(ctx, due); err != nil {
+			t.Fatal(err)
+		}
+	}
+	will := &backend.Will{Message: message("will", "")}
+
+	due := release(openIt(backend.OpenRequest{Will: will}))
+	if len(due) != 2 || dueOf(t, p.a, "c") == 0 {
+		t.Fatalf("chores %+v at %v, want the will and the end, and somebody to look after them", due, dueOf(t, p.a, "c"))
+	}
+	finish(due[:1])
+	if dueOf(t, p.a, "c") == 0 {
+		t.Error("nobody looks after the other chore")
+	}
+	finish(due[1:])
+	if at := dueOf(t, p.a, "c"); at != 0 {
+		t.Errorf("comes up at %v though there is nothing left", at)
+	}
+
+	// A session that expires some time.
+	finish(release(openIt(backend.OpenRequest{Will: will, Expiry: 3600})))
+	if dueOf(t, p.a, "c") == 0 {
+		t.Error("nobody looks when the session expires")
+	}
+	// One that came and went before the end of the one before was told.
+	due = release(openIt(backend.OpenRequest{CleanStart: true}))
+	release(openIt(backend.OpenRequest{Expiry: 3600}))
+	finish(due)
+	if dueOf(t, p.a, "c") == 0 {
+		t.Error("nobody looks when the newer session expires")
+	}
+	// One that is scheduled while it is put away.
+	if err := p.a.run(ctx, p.a.schedule("d", 1000), p.a.schedule("d", 2000), p.a.settled("d", 1000, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if at := dueOf(t, p.a, "d"); at != 999 {
+		t.Errorf("comes up at %v, want 999: it was scheduled anew", at)
 	}
 }

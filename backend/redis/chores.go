@@ -130,13 +130,9 @@ func (s *Store) settleDue(ctx context.Context, claims []claim, atMost int) (due 
 			}
 			due = append(due, o.due...)
 			more = more || o.next != 0 && o.next <= claims[i].until-milliseconds(backend.ChoreClaim)
-			calls = append(calls, &call{
-				script: settledScript,
-				keys:   []string{s.keys.due(bucketOf(string(o.client), dueBuckets))},
-				args:   []any{string(o.client), claims[i].until, o.next},
-			})
+			calls = append(calls, s.settled(o.client, claims[i].until, o.next))
 		}
-		if err := s.run(ctx, calls...); err != nil {
+		if err := s.runMerged(ctx, calls); err != nil {
 			return nil, false, err
 		}
 		clients, claims = clients[len(part):], claims[len(part):]
@@ -146,7 +142,16 @@ func (s *Store) settleDue(ctx context.Context, claims []claim, atMost int) (due 
 	for i, c := range claims {
 		calls[i] = s.schedule(c.client, c.until-milliseconds(backend.ChoreClaim))
 	}
-	return due, more || len(clients) > 0, s.run(ctx, calls...)
+	return due, more || len(clients) > 0, s.runMerged(ctx, calls)
+}
+
+// settled puts away a client that was to come up at the time of a claim.
+func (s *Store) settled(c backend.ClientID, claim, next int64) *call {
+	return &call{
+		script: settledScript,
+		keys:   []string{s.keys.due(bucketOf(string(c), dueBuckets))},
+		more:   []any{string(c), claim, next},
+	}
 }
 
 // settle does what is overdue for clients, some of which may be attached to a
@@ -200,16 +205,49 @@ func (s *Store) Finish(ctx context.Context, done []backend.Chore) error {
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	byClient := make(map[backend.ClientID][]any)
+	byClient := make(map[backend.ClientID][]any, 1)
 	for _, c := range done {
 		byClient[c.Client] = append(byClient[c.Client], c.ID)
 	}
+	var clients []backend.ClientID
 	var calls []*call
 	for c, ids := range byClient {
-		what, when := s.keys.session(c).chores()
-		calls = append(calls, &call{script: finishScript, keys: []string{what, when}, args: ids})
+		k := s.keys.session(c)
+		what, when := k.chores()
+		clients = append(clients, c)
+		calls = append(calls, &call{script: finishScript, keys: []string{what, when, k.meta()}, args: ids})
 	}
-	return s.failed("finish", s.run(ctx, calls...))
+	if len(clients) == 0 {
+		return nil
+	}
+	return s.failed("finish", s.finish(ctx, clients, calls))
+}
+
+// finish makes the calls that end chores of clients, and puts the clients away of
+// which nothing is left: they need not come up when the claims end.
+func (s *Store) finish(ctx context.Context, clients []backend.ClientID, calls []*call) error {
+	first := true
+	next := func() []*call {
+		if first {
+			first = false
+			return calls
+		}
+		var away []*call
+		for i, c := range calls {
+			if claim := c.reply.int(0); claim > 0 {
+				away = append(away, s.settled(clients[i], claim, 0))
+			}
+		}
+		calls = nil
+		return away
+	}
+	if len(clients) == 1 {
+		return s.joinIn(ctx, clients[0], next)
+	}
+	if err := s.run(ctx, next()...); err != nil {
+		return err
+	}
+	return s.runMerged(ctx, next())
 }
 
 // raise makes n at least v.

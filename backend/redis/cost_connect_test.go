@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/sluice-mqtt/sluice/backend"
 	"github.com/sluice-mqtt/sluice/backend/backendtest"
 )
@@ -41,12 +43,16 @@ func TestCostOfConnect(t *testing.T) {
 	}
 	before, readBefore, began := workOf(t, direct), reads(), time.Now()
 	var all sync.WaitGroup
+	leases := make([]backend.Lease, clients)
 	for i := range clients {
 		all.Go(func() {
 			r := backend.OpenRequest{Client: backend.ClientID(fmt.Sprint("c", i)), Node: "node", CleanStart: true}
-			if _, err := s.Open(ctx, r); err != nil {
+			o, err := s.Open(ctx, r)
+			if err != nil {
 				t.Error(err)
+				return
 			}
+			leases[i] = o.Lease
 		})
 	}
 	all.Wait()
@@ -54,7 +60,7 @@ func TestCostOfConnect(t *testing.T) {
 	// Whoever follows the index, or looks whether the server is well, does so
 	// meanwhile.
 	idle := 40 + int(took/(10*time.Millisecond))
-	for command, most := range map[string]int{"evalsha": clients/2 + idle, "hset": clients + clients/2 + idle, "exists": clients, "hmget": idle, "hgetall": idle} {
+	for command, most := range map[string]int{"evalsha": clients + idle, "hset": clients + clients*3/4 + idle, "exists": clients, "hmget": idle, "hgetall": idle} {
 		if n := after.calls[command] - before.calls[command]; n > most {
 			t.Errorf("%d times %s, want %d at most", n, command, most)
 		}
@@ -63,4 +69,40 @@ func TestCostOfConnect(t *testing.T) {
 		t.Errorf("%d reads for %d clients, want %d at most", read, clients, most)
 	}
 	t.Logf("%d reads for %d clients, %d scripts", read, clients, after.calls["evalsha"]-before.calls["evalsha"])
+	costOfGoing(t, s, direct, leases)
+}
+
+// costOfGoing is the same for when they go: two scripts each, which end the
+// session and what has to be told of that, and nobody who looks after them
+// later.
+func costOfGoing(t *testing.T, s peered, direct *goredis.Client, leases []backend.Lease) {
+	ctx := context.Background()
+	if t.Failed() {
+		return
+	}
+	before, began := workOf(t, direct), time.Now()
+	var all sync.WaitGroup
+	for _, l := range leases {
+		all.Go(func() {
+			due, err := s.Release(ctx, l, backend.ReleaseRequest{})
+			if err == nil {
+				err = s.Finish(ctx, due)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	after, took := workOf(t, direct), time.Since(began)
+	idle := 40 + int(took/(10*time.Millisecond))
+	if n, most := after.calls["evalsha"]-before.calls["evalsha"], 3*len(leases)+idle; n > most {
+		t.Errorf("%d scripts for %d clients that go, want %d at most", n, len(leases), most)
+	}
+	for b := range dueBuckets {
+		if n := direct.ZCard(ctx, s.keys.due(b)).Val(); n != 0 {
+			t.Errorf("%d clients come up again", n)
+		}
+	}
+	t.Logf("%d scripts for %d clients that go", after.calls["evalsha"]-before.calls["evalsha"], len(leases))
 }

@@ -203,7 +203,7 @@ func (s *Store) runOne(ctx context.Context, sc *script, keys []string, args ...a
 // On a single server that takes one pipeline.
 func (s *Store) inOrder(ctx context.Context, steps ...[]*call) error {
 	if !s.clustered {
-		return s.run(ctx, slices.Concat(steps...)...)
+		return s.runMerged(ctx, slices.Concat(steps...))
 	}
 	for _, step := range steps {
 		if err := s.run(ctx, step...); err != nil {

@@ -11,6 +11,10 @@ import (
 // callsAtOnce is how many scripts one pipeline carries.
 const callsAtOnce = 512
 
+// mergedAtOnce is how many calls are made as one, so that no run of a script holds
+// up others for long.
+const mergedAtOnce = 128
+
 // porters is how many pipelines open and release sessions at one time.
 const porters = 2
 
@@ -153,9 +157,9 @@ func (s *Store) runMerged(ctx context.Context, calls []*call) error {
 		case c.more == nil:
 			others = append(others, c)
 		case c.script == dismissScript:
-			ends = merge(ends, c)
+			ends = s.merge(ends, c)
 		default:
-			starts = merge(starts, c)
+			starts = s.merge(starts, c)
 		}
 	}
 	all := make([]*call, 0, len(starts)+len(others)+len(ends))
@@ -185,12 +189,12 @@ type merged struct {
 }
 
 // merge adds a call to the one of the list that it may be made with.
-func merge(list []*merged, c *call) []*merged {
+func (s *Store) merge(list []*merged, c *call) []*merged {
 	for _, m := range list {
-		if m.script != c.script || !slices.Equal(m.args, c.args) {
+		if m.script != c.script || len(m.of) == mergedAtOnce || !slices.Equal(m.args, c.args) {
 			continue
 		}
-		if c.script == beginScript {
+		if c.script == beginScript && !s.clustered {
 			m.keys = append(m.keys, c.keys...)
 		} else if !slices.Equal(m.keys, c.keys) {
 			continue

@@ -1,13 +1,16 @@
--- Puts away a client that was handed out by due, unless it was scheduled anew
--- meanwhile.
+-- Puts away clients that were handed out by due, each unless it was scheduled
+-- anew meanwhile.
 -- KEYS   1 clients by time
--- ARGV   1 client, 2 time of the claim, 3 when it is due again in ms, 0 never
+-- ARGV   for each client: it, time of the claim, when it is due again in ms, 0
+--        never
 -- Result 0
-local known = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
-local again = tonumber(ARGV[3])
-if known == tonumber(ARGV[2]) and again == 0 then
-  redis.call('ZREM', KEYS[1], ARGV[1])
-elseif known == tonumber(ARGV[2]) or (again > 0 and again < known) then
-  redis.call('ZADD', KEYS[1], again, ARGV[1])
+for i = 1, #ARGV, 3 do
+  local known = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i]) or 0)
+  local again = tonumber(ARGV[i + 2])
+  if known == tonumber(ARGV[i + 1]) and again == 0 then
+    redis.call('ZREM', KEYS[1], ARGV[i])
+  elseif known == tonumber(ARGV[i + 1]) or (again > 0 and again < known) then
+    redis.call('ZADD', KEYS[1], again, ARGV[i])
+  end
 end
 return 0
