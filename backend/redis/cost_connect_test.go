@@ -72,9 +72,8 @@ func TestCostOfConnect(t *testing.T) {
 	costOfGoing(t, s, direct, leases)
 }
 
-// costOfGoing is the same for when they go: two scripts each, which end the
-// session and what has to be told of that, and nobody who looks after them
-// later.
+// costOfGoing is the same for when they go: a script each, which ends what has
+// to be told of that, a share of others, and nobody who looks after them later.
 func costOfGoing(t *testing.T, s peered, direct *goredis.Client, leases []backend.Lease) {
 	ctx := context.Background()
 	if t.Failed() {
@@ -96,7 +95,7 @@ func costOfGoing(t *testing.T, s peered, direct *goredis.Client, leases []backen
 	all.Wait()
 	after, took := workOf(t, direct), time.Since(began)
 	idle := 40 + int(took/(10*time.Millisecond))
-	if n, most := after.calls["evalsha"]-before.calls["evalsha"], 3*len(leases)+idle; n > most {
+	if n, most := after.calls["evalsha"]-before.calls["evalsha"], 2*len(leases)+idle; n > most {
 		t.Errorf("%d scripts for %d clients that go, want %d at most", n, len(leases), most)
 	}
 	for b := range dueBuckets {

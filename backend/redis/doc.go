@@ -22,10 +22,10 @@
 //	{r:<n>}:m :t :e :b    retained messages of a bucket
 //
 // Every script touches the keys of one tag; only where there is one server are
-// sessions of several clients begun by one run of it. What spans several is ordered so
-// that dying half way leaves work to be found, never work undone: a gateway
-// notes a client in its own list before it changes the session, and who reaps
-// the gateway looks after all that are in it.
+// sessions of several clients begun, or ended, by one run of it. What spans
+// several is ordered so that dying half way leaves work to be found, never work
+// undone: a gateway notes a client in its own list before it changes the
+// session, and who reaps the gateway looks after all that are in it.
 //
 // # Appending
 //

@@ -16,7 +16,12 @@ import (
 var sources embed.FS
 
 // script is one of the Lua scripts in lua, which say what they do.
-type script struct{ source, sha string }
+type script struct {
+	source, sha string
+	// each: one run may be for several clients, with the keys of each, and
+	// answers for each.
+	each bool
+}
 
 // newScript joins a script with the libraries that it uses.
 func newScript(name string, libraries ...string) *script {
@@ -29,7 +34,7 @@ func newScript(name string, libraries ...string) *script {
 		b.Write(text)
 	}
 	sum := sha1.Sum([]byte(b.String()))
-	s := &script{b.String(), hex.EncodeToString(sum[:])}
+	s := &script{source: b.String(), sha: hex.EncodeToString(sum[:])}
 	scriptNames[s.source], scriptNames[s.sha] = name, name
 	return s
 }
@@ -46,13 +51,19 @@ func frugalScript(name string) *script {
 	return newScript(name, "lib_clock", "lib_inbox", "lib_session", "lib_room")
 }
 
+func forEach(s *script) *script {
+	s.each = true
+	return s
+}
+
 func leaseScript(name string, more ...string) *script {
 	return newScript(name, append([]string{"lib_clock", "lib_lease"}, more...)...)
 }
 
 var (
 	claimScript   = sessionScript("claim")
-	beginScript   = newScript("begin", "lib_clock")
+	beginScript   = forEach(newScript("begin", "lib_clock"))
+	endScript     = forEach(newScript("end", "lib_clock", "lib_room"))
 	releaseScript = frugalScript("release")
 	settleScript  = frugalScript("settle")
 	destroyScript = frugalScript("destroy")

@@ -219,6 +219,10 @@ func (s *Store) release(ctx context.Context, l backend.Lease, r backend.ReleaseR
 	expiry := ""
 	if r.Expiry != nil {
 		expiry = strconv.FormatUint(uint64(*r.Expiry), 10)
+	} else if at.box == "" && at != noSeat && !s.clustered { // there what follows goes to other servers, step by step
+		if due, done, err := s.end(ctx, l, until, r.KeepWill, at); done || err != nil {
+			return due, err
+		}
 	}
 	args := []any{strconv.FormatUint(l.Epoch, 10), string(l.Node), until, flag(r.KeepWill), expiry, r.Sent}
 	outcomes, codes, err := s.whole(ctx, releaseScript, []backend.ClientID{l.Client}, []seat{at}, func(int) []any { return args })

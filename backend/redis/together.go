@@ -174,7 +174,7 @@ func (s *Store) runMerged(ctx context.Context, calls []*call) error {
 	for _, m := range append(starts, ends...) {
 		for i, c := range m.of {
 			c.reply, c.err = m.reply, m.err
-			if m.err == nil && c.script == beginScript {
+			if m.err == nil && c.script.each {
 				c.reply = m.reply[i : i+1]
 			}
 		}
@@ -194,7 +194,7 @@ func (s *Store) merge(list []*merged, c *call) []*merged {
 		if m.script != c.script || len(m.of) == mergedAtOnce || !slices.Equal(m.args, c.args) {
 			continue
 		}
-		if c.script == beginScript && !s.clustered {
+		if c.script.each && !s.clustered {
 			m.keys = append(m.keys, c.keys...)
 		} else if !slices.Equal(m.keys, c.keys) {
 			continue
