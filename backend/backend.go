@@ -129,6 +129,13 @@ type Bundler interface {
 	Flush()
 }
 
+// Immediate is implemented by a [Store] that may never have to wait for anything
+// but memory, so that a goroutine which serves many clients may call it.
+type Immediate interface {
+	// Immediate reports whether that is so.
+	Immediate() bool
+}
+
 // Healthy is implemented by a driver that knows whether it is any use just now.
 type Healthy interface {
 	// Health returns nil, or what is wrong in a few words, at once.

@@ -63,8 +63,8 @@ func (g *Gateway) meet(ctx context.Context, a *arrival) {
 		return
 	}
 	c.settleIn()
-	// What came behind CONNECT is not in the socket any more.
-	if len(c.held) == 0 && c.park() {
+	if c.moveIn() {
+		c.begin(ctx)
 		return
 	}
 	go c.stay(ctx) // until the client is silent or gone

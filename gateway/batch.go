@@ -461,6 +461,9 @@ func unknownOutcome(err error) bool {
 
 // storeContext bounds one call to the store or the bus.
 func (g *Gateway) storeContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if g.waits {
+		leave(ctx)
+	}
 	return context.WithTimeout(ctx, g.opt.Timing.Store)
 }
 

@@ -18,15 +18,15 @@ import (
 )
 
 // conn is one connection. Its reader, which is one goroutine at a time and none
-// while the connection is parked, owns the fields above mu; those below are for
-// whoever holds mu. No two connections are locked at once, and neither the
-// store nor the bus is called under a lock.
+// while the connection is silent in a loop, owns the fields above mu; those below
+// are for whoever holds mu. No two connections are locked at once, and neither
+// the store nor the bus is called under a lock.
 type conn struct {
 	g       *Gateway
-	serial  uint64 // tells connections apart, in the order of accepting
-	nc      net.Conn
-	raw     syscall.RawConn // nil where there is no non-blocking access
-	frames  *webSocketConn  // nc, where raw is below WebSocket frames
+	serial  uint64          // tells connections apart, in the order of accepting
+	nc      net.Conn        // nil in a loop; is changed under mu
+	raw     syscall.RawConn // nil where there is no non-blocking access, and in a loop
+	frames  *webSocketConn  // nc, where raw or the loop is below WebSocket frames
 	client  Client          // complete and constant once connected
 	came    *arrival        // nil once connected
 	visitor *visitor        // nil where addresses have no limits
@@ -38,11 +38,10 @@ type conn struct {
 	counted    bool // as connected, and observers were told
 	durable    bool // the session has an inbox
 	v5         bool
-	problems   bool // the client wants reason strings [MQTT-3.1.2-29]
-	hosted     bool // somebody waits in ServeConn, with a goroutine
-	// attentive: the reader keeps its goroutine while nothing comes.
-	attentive bool
-	traced    atomic.Bool // its packets are logged
+	problems   bool         // the client wants reason strings [MQTT-3.1.2-29]
+	hosted     bool         // somebody waits in ServeConn, with a goroutine
+	traced     atomic.Bool  // its packets are logged
+	role       atomic.Int32 // who reads, in a loop
 
 	in session.Inbound
 	// inflight is what the gateway's figures have of in.
@@ -83,8 +82,8 @@ type conn struct {
 	polling bool // a timer is set that looks for lost mail
 	// retrying: a timer is set for a store that did not answer a pump.
 	retrying bool
-	parked   bool  // without a reader
-	parkedAs int32 // the file descriptor of the last time
+	loop     *loop // that reads, once one does; it stays what it is
+	fd       int   // the socket, in a loop; -1 when it is closed
 	endText  string
 	touched  uint64
 	gone     chan struct{} // closed by finish, made by whoever waits
@@ -96,7 +95,7 @@ type conn struct {
 var connSerials atomic.Uint64
 
 func newConn(g *Gateway, a *arrival) *conn {
-	c := &conn{g: g, serial: connSerials.Add(1), nc: a.nc, came: a, visitor: a.visitor, problems: true, attentive: true}
+	c := &conn{g: g, serial: connSerials.Add(1), nc: a.nc, came: a, visitor: a.visitor, problems: true, fd: -1}
 	c.client.Listener, c.client.Remote = a.listener, a.remote
 	c.client.Certificate, c.client.PeerIdentity = a.certificate, a.identity
 	socket := a.nc
@@ -110,6 +109,9 @@ func newConn(g *Gateway, a *arrival) *conn {
 		c.raw, _ = s.SyscallConn()
 	default:
 		c.frames = nil // TLS
+	}
+	if c.frames != nil {
+		c.frames.emit = c.emit
 	}
 	return c
 }
@@ -149,39 +151,17 @@ func (c *conn) settleIn() {
 	c.g.wheel.add(c)
 }
 
-// stay reads until the connection is parked, or over: then it clears up. Each
-// time it runs in a goroutine whose stack is as small as it gets.
+// stay reads until the connection is over, and clears up. It runs in a goroutine
+// whose stack is as small as it gets.
 func (c *conn) stay(ctx context.Context) {
-	parked := false
-	defer func() {
-		if !parked {
-			c.finish(ctx)
-		}
-	}()
+	defer c.finish(ctx)
 	defer c.recovered()
-	c.wokenUp()
 	c.mu.Lock()
 	over := c.ended // its deadline may have been wiped out
 	c.mu.Unlock()
-	over = over || !c.process(ctx, nil) // what was read before
-	for !over {
-		over = c.readAll(func(b []byte) bool { return c.process(ctx, b) })
-		if !over {
-			if parked = c.park(); parked {
-				return
-			}
-			over = c.stayAwake()
-		}
+	if !over && c.process(ctx, nil) { // what was read before
+		c.readAll(func(b []byte) bool { return c.process(ctx, b) })
 	}
-}
-
-// stayAwake is for a connection that should be parked and can not be. It
-// reports whether it is over.
-func (c *conn) stayAwake() bool {
-	c.attentive = true
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.ended
 }
 
 // recovered keeps a fault in the handling of one client's packets from
@@ -345,17 +325,26 @@ func (c *conn) finish(ctx context.Context) {
 	close(c.gone)
 	c.mu.Unlock()
 	c.wait()
-	c.linger()
-	c.g.lot.remove(c)
-	c.nc.Close()
+	if c.frames != nil {
+		c.frames.emit = nil // its own writer again
+	}
+	// After DISCONNECT the client closes [MQTT-3.14.4-2], and nothing of ours is
+	// on its way.
+	linger := !c.hasGoodbye || c.goodbye != protocol.Success
+	if c.loop != nil {
+		c.moveOut(linger)
+	}
+	if c.nc != nil {
+		if linger {
+			c.linger()
+		}
+		c.nc.Close()
+	}
 	c.g.forget(c)
 }
 
 // linger sends the end of the stream and takes what is still coming.
 func (c *conn) linger() {
-	if c.hasGoodbye && c.goodbye == protocol.Success {
-		return // the client closes [MQTT-3.14.4-2]; nothing of ours is on its way
-	}
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return

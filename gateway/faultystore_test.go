@@ -73,6 +73,9 @@ func (s *faultyStore) done(call string, err error) error {
 	return err
 }
 
+// Immediate implements [backend.Immediate]: a fault may be that it waits.
+func (s *faultyStore) Immediate() bool { return false }
+
 func (s *faultyStore) Join(ctx context.Context, n backend.Node, ttl time.Duration) error {
 	if err := s.before("Join"); err != nil {
 		return err

@@ -44,6 +44,7 @@ func (b *batch) forwardAway(ctx context.Context, acked bool) error {
 	if len(away) == 0 {
 		return nil
 	}
+	leave(ctx)
 	if acked {
 		return b.hold(ctx, func(ctx context.Context) error { return f.Forward(ctx, b.g.storeNow(), away) })
 	}

@@ -62,6 +62,9 @@ type webSocketConn struct {
 	control  []byte // payload of a control frame so far
 	readOver error  // nothing more is read
 
+	// emit, if set, sends control frames; messages are framed there too.
+	emit func(opcode byte, payload []byte)
+
 	write  sync.Mutex // makes frames whole; guards what follows
 	broken error      // a frame was left half done
 	closed bool       // a close frame was written
@@ -222,6 +225,10 @@ func (c *webSocketConn) end() error {
 	c.control = nil
 	switch c.opcode {
 	case opPing:
+		if c.emit != nil {
+			c.emit(opPong, control)
+			return nil
+		}
 		// Nothing else bounds this write, which holds up the reader.
 		late := time.AfterFunc(webSocketPatience, func() { c.Close() })
 		defer late.Stop()
@@ -260,6 +267,11 @@ func (c *webSocketConn) fault(code uint16, what string) error {
 
 // part tells the peer why nothing more is read, if it takes that at once.
 func (c *webSocketConn) part(code uint16) {
+	if c.emit != nil {
+		c.emit(opClose, binary.BigEndian.AppendUint16(nil, code))
+		c.closed = true
+		return
+	}
 	if !c.write.TryLock() {
 		return // a peer that does not read what is being written would not read this
 	}
@@ -286,21 +298,25 @@ func (c *webSocketConn) writeLocked(opcode byte, payload []byte) (int, error) {
 	case c.closed:
 		return 0, net.ErrClosed
 	}
-	head := append(c.out[:0], 0x80|opcode)
-	switch n := len(payload); {
-	case n < 126:
-		head = append(head, byte(n))
-	case n <= 0xFFFF:
-		head = binary.BigEndian.AppendUint16(append(head, 126), uint16(n))
-	default:
-		head = binary.BigEndian.AppendUint64(append(head, 127), uint64(n))
-	}
+	head := appendFrameHeader(c.out[:0], opcode, len(payload))
 	c.two = [2][]byte{head, payload}
 	c.parts = c.two[:]
 	written, err := c.parts.WriteTo(c.Conn)
 	c.two = [2][]byte{}
 	c.broken, c.closed = err, opcode == opClose
 	return max(0, int(written)-len(head)), err
+}
+
+// appendFrameHeader appends the header of a frame with n bytes (RFC 6455 §5.2).
+func appendFrameHeader(b []byte, opcode byte, n int) []byte {
+	b = append(b, 0x80|opcode)
+	switch {
+	case n < 126:
+		return append(b, byte(n))
+	case n <= 0xFFFF:
+		return binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+	}
+	return binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
 }
 
 // CloseWrite sends a close frame, unless that has been done, and ends the

@@ -32,6 +32,7 @@ type Gateway struct {
 	soon    backend.Bundler // the bus
 	started time.Time
 	watched EventKind // what the observer wants
+	waits   bool      // the store may
 
 	certificates []*certificates // of all listeners
 	handshakes   chan struct{}   // places for those that compute
@@ -59,7 +60,7 @@ type Gateway struct {
 	forsaken     chan forsaken // to be given to other members of shared groups
 	leaseGone    atomic.Bool   // the lease has ended and was not joined anew yet
 	wheel        wheel
-	lot          lot
+	loops        loops
 	sys          sysTopics
 	asking       asking
 	bans         bans
@@ -119,6 +120,8 @@ func New(o Options) (*Gateway, error) {
 	if o.Authenticator == nil {
 		g.opt.Authenticator = allowAll{}
 	}
+	instant, ok := g.store.(backend.Immediate)
+	g.waits = !ok || !instant.Immediate()
 	if o.Observer != nil {
 		g.watched = o.Observer.Events()
 	}
@@ -163,7 +166,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.cancel = cancel
 	g.state = stateRunning
-	g.lot.prepare(life, g)
+	g.loops.prepare(life, g)
 	g.background.Go(func() { g.wheel.run(life, g) })      // until cancel
 	g.background.Go(func() { g.keepLease(life) })         // until cancel
 	g.background.Go(func() { g.doChores(life) })          // until cancel
@@ -290,8 +293,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		g.mu.Lock()
 		for c := range g.conns {
-			c.nc.Close()
-			c.unpark()
+			c.hangUp()
 		}
 		g.mu.Unlock()
 		<-closed
@@ -428,6 +430,7 @@ func (g *Gateway) authorize(ctx context.Context, c *Client, a Access) (err error
 	if g.opt.Authorizer == nil {
 		return nil
 	}
+	leave(ctx)
 	defer func() {
 		if p := recover(); p != nil {
 			g.stats.panics.Add(1)

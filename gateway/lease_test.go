@@ -128,11 +128,11 @@ func TestStoreFences(t *testing.T) {
 
 		var void atomic.Bool
 		void.Store(true)
-		released := make(chan int, 8) // how many clients had heard of it
+		released := make(chan int, 8) // what the client had heard that had heard less
 		store.fault(func(call string) error {
 			switch {
 			case call == "Release":
-				released <- len(s.packets) + len(idle.packets)
+				released <- min(len(s.packets), len(idle.packets))
 			case call == "Leave", call == "Join":
 				void.Store(false)
 			case void.Load():
@@ -144,8 +144,8 @@ func TestStoreFences(t *testing.T) {
 		s.send(ack(protocol.PUBACK, 1)) // is not stored any more
 		s.endsAt(0, time.Second, "DISCONNECT 0x89", "closed")
 		idle.endsAt(0, time.Second, "DISCONNECT 0x89", "closed")
-		if heard := <-released + <-released; heard > 1 {
-			t.Errorf("clients had heard %d times of the end of sessions that were not released", heard)
+		if heard := <-released + <-released; heard > 0 {
+			t.Error("a client had heard of the end of its session before that was released")
 		}
 		for g.leaseGone.Load() {
 			time.Sleep(time.Millisecond)

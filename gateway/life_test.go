@@ -354,6 +354,7 @@ func TestPublishOfProgram(t *testing.T) {
 	s := join(t, cl.nodes[1], "s", durable(1000))
 	s.subscribe(1, "a", "r")
 	s.cut()
+	eventually(t, "its session is released", func() bool { return cl.nodes[1].clients.get("s") == nil })
 	live := join(t, cl.nodes[1], "live")
 	live.subscribe(2, "a")
 	ctx := context.Background()

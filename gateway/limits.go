@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -145,12 +146,13 @@ func reserve(l *rate.Limiter, now time.Time, n int) (wait time.Duration) {
 
 // rest leaves the client's bytes in its socket until it may send more, so that
 // its own TCP slows it down. It holds no buffer meanwhile.
-func (p *pace) rest(c *conn) {
+func (p *pace) rest(ctx context.Context, c *conn) {
 	for {
 		wait := p.until - c.g.now()
 		if wait <= 0 {
 			return
 		}
+		leave(ctx)
 		time.Sleep(min(wait, pausedLook))
 		c.touch()
 		c.mu.Lock()

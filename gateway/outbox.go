@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -15,13 +16,25 @@ import (
 // again.
 type outbox struct {
 	buf     []byte // waits for the next flush
+	control []byte // a WebSocket frame that goes behind it, whole
+	parted  bool   // a close frame was written: nothing goes behind it
 	pending int    // bytes that are being written
 	writing bool   // a flush or the writer is at it
+	// blocked: in a loop, the socket took no more. Rest, from at on, is written
+	// when the loop says that it does; whoever clears blocked is at it.
+	blocked bool
+	rest    []byte
+	at      int
+	late    *time.Timer   // ends the connection when nothing moves
+	due     time.Duration // of late
+	shed    net.Conn      // to be closed when the writer is done with it
 	// idle is signalled when writing ends, if somebody waits.
 	idle chan struct{}
 }
 
 func (o *outbox) size() int { return len(o.buf) + o.pending }
+
+func (o *outbox) empty() bool { return len(o.buf)+len(o.control) == 0 }
 
 const (
 	// keptBuffer is the largest buffer that goes back to the pool.
@@ -132,45 +145,154 @@ func (c *conn) ackLocked(kind protocol.Type, packet uint16, code protocol.Reason
 // flush writes what the outbox holds, as far as the socket takes it.
 func (c *conn) flush() {
 	c.mu.Lock()
-	if c.box.writing || len(c.box.buf) == 0 {
+	if c.box.writing || c.box.empty() {
 		c.mu.Unlock()
 		return
 	}
 	c.box.writing = true
+	b, control := c.box.takeLocked()
+	c.mu.Unlock()
+	c.drain(c.seal(b, control), 0)
+}
+
+// takeLocked takes what is to be written next.
+func (o *outbox) takeLocked() (b, control []byte) {
+	b, control = o.buf, o.control
+	o.buf, o.control, o.pending = nil, nil, len(b)
+	if o.parted {
+		return nil, nil
+	}
+	o.parted = closes(control)
+	return b, control
+}
+
+// closes reports whether a frame is a close frame.
+func closes(frame []byte) bool { return len(frame) > 0 && frame[0]&0x0F == opClose }
+
+// seal makes of what was taken what goes to the socket.
+func (c *conn) seal(b, control []byte) []byte {
+	if len(b) > 0 && c.traced.Load() {
+		c.traceFrames("out", b)
+	}
+	if c.frames == nil {
+		return b
+	}
+	whole := getBuffer()
+	if len(b) > 0 {
+		whole = append(appendFrameHeader(whole, opBinary, len(b)), b...)
+		putBuffer(b)
+	}
+	return append(whole, control...)
+}
+
+// drain writes b from n on, and whatever has come meanwhile, until the socket is
+// full or nothing is left. The caller is who writes.
+func (c *conn) drain(b []byte, n int) {
 	for {
-		buf := c.box.buf
-		c.box.buf, c.box.pending = nil, len(buf)
-		c.mu.Unlock()
-		if c.traced.Load() {
-			c.traceFrames("out", buf)
+		m, err := c.tryWrite(b[n:])
+		c.g.stats.bytesSent.Add(uint64(m))
+		n += m
+		if err == nil && n < len(b) {
+			if c.loop == nil {
+				go c.write(b, n) // until the outbox is empty or the socket fails
+				return
+			}
+			if err = c.block(b, n, m > 0); err == nil {
+				return
+			}
 		}
-		n, err := c.tryWrite(buf)
-		c.g.stats.bytesSent.Add(uint64(n))
-		if err == nil && n < len(buf) {
-			go c.write(buf, n) // until the outbox is empty or the socket fails
-			return
-		}
-		putBuffer(buf)
+		putBuffer(b)
 		c.mu.Lock()
 		if err != nil {
 			c.brokenLocked()
 			return
 		}
 		c.box.pending = 0
-		if len(c.box.buf) == 0 {
+		if c.box.empty() {
 			c.writtenLocked()
 			return
 		}
+		next, control := c.box.takeLocked()
+		c.mu.Unlock()
+		b, n = c.seal(next, control), 0
 	}
+}
+
+// block leaves the rest of b, from n on, to the loop.
+func (c *conn) block(b []byte, n int, moved bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.loop.poll.announce(c.fd, true); err != nil {
+		return err
+	}
+	c.box.blocked, c.box.rest, c.box.at, c.box.pending = true, b, n, len(b)-n
+	if moved || c.box.late == nil {
+		c.giveTimeLocked()
+	}
+	return nil
+}
+
+// writable goes on with what the socket of a connection in a loop did not take.
+func (c *conn) writable() {
+	c.mu.Lock()
+	if !c.box.blocked {
+		c.mu.Unlock()
+		return
+	}
+	b, n := c.box.rest, c.box.at
+	c.box.blocked, c.box.rest = false, nil
+	c.mu.Unlock()
+	c.drain(b, n)
+}
+
+// giveTimeLocked bounds how long the socket of a connection in a loop may take
+// nothing.
+func (c *conn) giveTimeLocked() {
+	patience := c.g.opt.Timing.Write
+	if c.ended {
+		patience = lingerTime
+	}
+	c.box.due = c.g.now() + patience
+	if c.box.late == nil {
+		c.box.late = time.AfterFunc(patience, c.tooLate)
+	} else {
+		c.box.late.Reset(patience)
+	}
+}
+
+// tooLate ends a connection whose socket took nothing in time.
+func (c *conn) tooLate() {
+	c.mu.Lock()
+	if !c.box.blocked || c.g.now() < c.box.due {
+		c.mu.Unlock()
+		return
+	}
+	c.box.blocked, c.box.rest = false, nil
+	c.brokenLocked()
+}
+
+// emit sends a WebSocket control frame. One that has not left yet is replaced: of
+// several pings the last is to be answered (RFC 6455 §5.5.3).
+func (c *conn) emit(opcode byte, payload []byte) {
+	c.mu.Lock()
+	if !closes(c.box.control) {
+		c.box.control = append(appendFrameHeader(nil, opcode, len(payload)), payload...)
+	}
+	c.mu.Unlock()
+	c.flush()
+}
+
+// socket is what the outbox is written to.
+func (c *conn) socket() net.Conn {
+	if c.frames != nil {
+		return c.frames.Conn
+	}
+	return c.nc
 }
 
 // writtenLocked notes that the outbox is empty; it unlocks.
 func (c *conn) writtenLocked() {
-	c.box.writing = false
-	if c.box.idle != nil {
-		close(c.box.idle)
-		c.box.idle = nil
-	}
+	c.doneWritingLocked()
 	pump := len(c.tasks) > 0 || c.out.Missed() || c.out.Queued() > 0
 	c.mu.Unlock()
 	if pump {
@@ -178,14 +300,28 @@ func (c *conn) writtenLocked() {
 	}
 }
 
-// brokenLocked drops the outbox of a socket that failed; it unlocks.
-func (c *conn) brokenLocked() {
-	c.box.buf, c.box.pending = nil, 0
+// doneWritingLocked ends what made writing true.
+func (c *conn) doneWritingLocked() {
 	c.box.writing = false
+	if c.box.late != nil {
+		c.box.late.Stop()
+		c.box.late = nil
+		c.loop.poll.announce(c.fd, false) // an error is the reader's to find
+	}
+	if c.box.shed != nil {
+		c.box.shed.Close()
+		c.box.shed = nil
+	}
 	if c.box.idle != nil {
 		close(c.box.idle)
 		c.box.idle = nil
 	}
+}
+
+// brokenLocked drops the outbox of a socket that failed; it unlocks.
+func (c *conn) brokenLocked() {
+	c.box.buf, c.box.control, c.box.pending = nil, nil, 0
+	c.doneWritingLocked()
 	if !c.ended {
 		c.ended, c.endCode, c.endText = true, protocol.UnspecifiedError, "write failed"
 	}
@@ -196,7 +332,10 @@ func (c *conn) brokenLocked() {
 // tryWrite writes what it can without waiting. Where the connection has no
 // non-blocking access it writes nothing.
 func (c *conn) tryWrite(b []byte) (n int, err error) {
-	if c.raw == nil || c.frames != nil {
+	if c.loop != nil {
+		return writeNow(c.fd, b)
+	}
+	if c.raw == nil {
 		return 0, nil
 	}
 	w := rawWrites.Get().(*rawWrite)
@@ -227,30 +366,41 @@ var rawWrites = sync.Pool{New: func() any {
 
 // write writes until the socket is full. It never asks to be called again.
 func (w *rawWrite) write(fd uintptr) bool {
-	for w.n < len(w.b) {
-		m, err := syscall.Write(int(fd), w.b[w.n:])
+	w.n, w.err = writeNow(int(fd), w.b)
+	return true
+}
+
+// writeNow writes until the socket is full.
+func writeNow(fd int, b []byte) (n int, err error) {
+	for n < len(b) {
+		m, err := syscall.Write(fd, b[n:])
 		switch err {
 		case nil:
-			w.n += m
+			n += m
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			return true
+			return n, nil
 		default:
-			w.err = err
-			return true
+			return n, err
 		}
 	}
-	return true
+	return n, nil
 }
 
 // write is the writer of a connection whose socket was full. It writes b from
 // n on, and then whatever has come meanwhile, until nothing is left.
 func (c *conn) write(b []byte, n int) {
 	patience := c.g.opt.Timing.Write
+	c.mu.Lock()
+	nc := c.box.shed
+	if nc == nil {
+		nc = c.socket()
+	}
+	c.mu.Unlock()
 	for {
 		for n < len(b) {
-			c.nc.SetWriteDeadline(time.Now().Add(patience))
-			m, err := c.nc.Write(b[n:min(len(b), n+writeChunk)])
+			nc.SetWriteDeadline(time.Now().Add(patience))
+			m, err := nc.Write(b[n:min(len(b), n+writeChunk)])
 			n += m
 			c.g.stats.bytesSent.Add(uint64(m))
 			c.mu.Lock()
@@ -266,24 +416,31 @@ func (c *conn) write(b []byte, n int) {
 		}
 		putBuffer(b)
 		c.mu.Lock()
-		if len(c.box.buf) == 0 {
-			c.nc.SetWriteDeadline(time.Time{})
+		if c.box.empty() {
+			nc.SetWriteDeadline(time.Time{})
 			c.writtenLocked()
 			return
 		}
-		b, n = c.box.buf, 0
-		c.box.buf, c.box.pending = nil, len(b)
+		next, control := c.box.takeLocked()
 		c.mu.Unlock()
-		if c.traced.Load() {
-			c.traceFrames("out", b)
-		}
+		b, n = c.seal(next, control), 0
 	}
 }
 
 // wait flushes and waits until everything is written or the socket has failed,
 // for about lingerTime at most while the client takes nothing.
 func (c *conn) wait() {
-	c.nc.SetWriteDeadline(time.Now().Add(lingerTime))
+	c.mu.Lock()
+	if c.nc != nil {
+		c.nc.SetWriteDeadline(time.Now().Add(lingerTime))
+	}
+	if c.box.shed != nil {
+		c.box.shed.SetWriteDeadline(time.Now().Add(lingerTime))
+	}
+	if c.box.late != nil {
+		c.giveTimeLocked()
+	}
+	c.mu.Unlock()
 	c.flush()
 	c.mu.Lock()
 	if !c.box.writing {

@@ -125,6 +125,7 @@ func (c *conn) packet(ctx context.Context, batch *batch, h protocol.Header, body
 		c.mu.Unlock()
 		return c.checkOutbox()
 	}
+	leave(ctx) // what is rare may take its time
 	// The rest sees what came before it done.
 	if err := batch.settle(ctx); err != nil {
 		return err

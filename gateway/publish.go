@@ -24,6 +24,9 @@ import (
 //  6. The owners of the inboxes are told.
 func (b *batch) send(ctx context.Context) error {
 	b.collect()
+	if b.isLong() {
+		leave(ctx)
+	}
 	var begin time.Duration
 	if len(b.msgs) > 0 {
 		begin = b.g.now()
@@ -71,6 +74,20 @@ func (b *batch) send(ctx context.Context) error {
 	b.tell(ctx) // what is in an inbox is delivered, acknowledged or not
 	b.g.soon.Flush()
 	return err
+}
+
+// manyTargets is from how many deliveries on others do not wait for a batch.
+const manyTargets = 2000
+
+// isLong reports whether the batch keeps its goroutine for some time.
+func (b *batch) isLong() bool {
+	n := 0
+	for i := range b.pubs {
+		if !b.pubs[i].done {
+			n += len(b.pubs[i].route.targets)
+		}
+	}
+	return n > len(b.pubs) && n > manyTargets
 }
 
 // collect finds what has to be stored.

@@ -1,12 +1,11 @@
 package gateway
 
 import (
-	"errors"
+	"context"
 	"io"
 	"os"
 	"sync"
 	"syscall"
-	"time"
 )
 
 const (
@@ -20,64 +19,47 @@ const (
 
 var readBuffers = sync.Pool{New: func() any { b := new([readBuffer]byte); return b }}
 
-// readAll hands every read to process, which returns false to stop. It returns
-// true then, and when the connection is over; false when there is nothing to
-// read and the reader is not to wait for it. Bytes of an incomplete packet are
-// in c.held in between.
-func (c *conn) readAll(process func([]byte) bool) (over bool) {
+// readAll hands every read to process, until that returns false to stop, or the
+// connection is over. Bytes of an incomplete packet are in c.held in between.
+func (c *conn) readAll(process func([]byte) bool) {
 	if c.raw == nil {
 		c.readBlocking(process)
-		return true
+		return
 	}
 	if c.frames != nil && c.frames.early != nil && !c.readEarly(process) {
-		return true
+		return
 	}
-	silent := false
 	// One RawRead for as long as the goroutine lasts: its callback is called
 	// whenever the socket may have something, and the goroutine is parked in
 	// between without any buffer.
 	err := c.raw.Read(func(fd uintptr) bool {
 		for {
 			buf := readBuffers.Get().(*[readBuffer]byte)
-			n, err := syscall.Read(int(fd), buf[:])
-			goOn, wait := true, false
+			n, err := readNow(int(fd), buf[:])
+			goOn := err == nil
 			switch {
+			case err != nil:
+				c.lost(err)
 			case n > 0 && c.frames != nil:
 				goOn = c.processFrames(process, buf[:n])
 			case n > 0:
 				goOn = process(buf[:n])
-			case err == nil:
-				c.lost(io.EOF)
-				goOn = false
-			case err == syscall.EAGAIN:
-				wait = true
-			case err != syscall.EINTR:
-				c.lost(os.NewSyscallError("read", err))
-				goOn = false
 			}
 			readBuffers.Put(buf)
 			if !goOn {
 				return true
 			}
 			if c.pace != nil {
-				c.pace.rest(c)
+				c.pace.rest(context.Background(), c)
 			}
-			if wait {
-				silent = !c.attentive
-				return silent
+			if n == 0 {
+				return false
 			}
 		}
 	})
-	switch {
-	case err == nil:
-	case c.came == nil && errors.Is(err, os.ErrDeadlineExceeded):
-		// Silent for long, or ended by another: park finds out which.
-		c.nc.SetReadDeadline(time.Time{})
-		silent, c.attentive = true, false
-	default:
+	if err != nil {
 		c.lost(err)
 	}
-	return !silent
 }
 
 // readEarly processes what came before the first read.
@@ -128,7 +110,25 @@ func (c *conn) readBlocking(process func([]byte) bool) {
 			return
 		}
 		if c.pace != nil {
-			c.pace.rest(c)
+			c.pace.rest(context.Background(), c)
+		}
+	}
+}
+
+// readNow reads what is there: 0 and nil if nothing is, io.EOF if nothing will
+// be.
+func readNow(fd int, b []byte) (int, error) {
+	for {
+		n, err := syscall.Read(fd, b)
+		switch {
+		case n > 0:
+			return n, nil
+		case err == nil:
+			return 0, io.EOF
+		case err == syscall.EAGAIN:
+			return 0, nil
+		case err != syscall.EINTR:
+			return 0, os.NewSyscallError("read", err)
 		}
 	}
 }

@@ -202,3 +202,6 @@ var (
 	errFull    = fmt.Errorf("memory: %w", backend.ErrFull)
 	errNoInbox = errors.New("memory: the session has no inbox")
 )
+
+// Immediate implements [backend.Immediate].
+func (s *Store) Immediate() bool { return true }

@@ -187,6 +187,7 @@ func (o *outbox) enter(ctx context.Context) error {
 		room := o.room
 		o.ask()
 		o.mu.Unlock()
+		backend.Yield(ctx)
 		var err error
 		select {
 		case <-room:
