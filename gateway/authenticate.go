@@ -59,6 +59,9 @@ func (c *conn) authenticate(ctx context.Context, p *protocol.Connect, ack *proto
 		c.g.log.Warn("authentication failed to answer", "client", string(c.client.ID), "err", err)
 		return c.refuse(protocol.ServerUnavailable, "authentication is not available")
 	}
+	if !id.Expires.IsZero() && !id.Expires.After(time.Now()) {
+		return c.refuse(protocol.NotAuthorized, "credentials have expired")
+	}
 	c.take(id)
 	if id.ClientID != "" && id.ClientID != c.client.ID {
 		c.client.ID = id.ClientID

@@ -259,7 +259,7 @@ func TestLoopWriteTime(t *testing.T) {
 	s.stop()
 	p := overTCP(t, g, "p")
 	p.expect("CONNACK")
-	for g.Stats().Dropped[DropOutboxFull] == 0 {
+	for g.Stats().Dropped[DropOutboxFull] == 0 && g.clients.get("s") != nil {
 		p.send(publish("a", strings.Repeat("x", 100_000), 0, 0))
 		p.ping()
 	}
