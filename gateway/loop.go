@@ -150,13 +150,17 @@ func (l *loop) lead() {
 // step handles one event. It returns false when that was the last one.
 func (l *loop) step(t *turn, buf []byte) bool {
 	if l.at == l.n {
-		if len(l.again) > 0 {
-			c := l.again[len(l.again)-1]
-			l.again = l.again[:len(l.again)-1]
-			c.attend(t, buf, true)
-			return true
+		if len(l.again) == 0 {
+			return l.wait(true)
 		}
-		return l.wait()
+		// One of these, and then those that have something new.
+		c := l.again[0]
+		l.again = append(l.again[:0], l.again[1:]...)
+		if !l.wait(false) {
+			return false
+		}
+		c.attend(t, buf, true)
+		return true
 	}
 	e := l.poll.event(l.at)
 	l.at++
@@ -178,10 +182,10 @@ func (l *loop) step(t *turn, buf []byte) bool {
 	return true
 }
 
-// wait takes the next events.
-func (l *loop) wait() bool {
+// wait takes the next events; without patience only those that are there.
+func (l *loop) wait(patient bool) bool {
 	n, err := l.poll.poll()
-	if n == 0 && err == nil {
+	if n == 0 && err == nil && patient {
 		if now := l.g.now(); now-l.yielded > yieldTime {
 			l.yielded = now
 			runtime.Gosched()

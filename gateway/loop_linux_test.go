@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -296,5 +297,46 @@ func TestLoopBacklog(t *testing.T) {
 		}
 		s.cut()
 		eventually(t, "it is away", func() bool { return g.clients.get("s") == nil })
+	}
+}
+
+// TestLoopFlood: clients that always have more to read keep neither each other
+// waiting nor one that says something now and then.
+func TestLoopFlood(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, withTCP)
+	one, err := protocol.AppendPacket(nil, publish("nobody", strings.Repeat("x", 100), 0, 0), protocol.V5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := bytes.Repeat(one, 2000)
+	done := make(chan struct{})
+	var floods sync.WaitGroup
+	for i := range 3 {
+		f := overTCP(t, g, fmt.Sprint("f", i))
+		f.expect("CONNACK")
+		floods.Go(func() { // ends with the test
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					if _, err := f.nc.Write(many); err != nil {
+						return
+					}
+				}
+			}
+		})
+	}
+	defer floods.Wait()
+	defer close(done)
+	c := overTCP(t, g, "c")
+	c.expect("CONNACK")
+	start := time.Now()
+	for range 50 {
+		c.ping()
+	}
+	if d := time.Since(start); d > patience/2 {
+		t.Errorf("50 answers took %v", d)
 	}
 }

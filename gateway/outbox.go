@@ -151,8 +151,18 @@ func (c *conn) flush() {
 	}
 	c.box.writing = true
 	b, control := c.box.takeLocked()
+	w := wire{c.raw, c.loop, c.fd}
 	c.mu.Unlock()
-	c.drain(c.seal(b, control), 0)
+	c.drain(w, c.seal(b, control), 0)
+}
+
+// wire is how to write to a connection without waiting, if at all. One that was
+// taken when writing began is good until writing ends, even if the connection
+// moves into a loop meanwhile.
+type wire struct {
+	raw  syscall.RawConn
+	loop *loop
+	fd   int // in the loop
 }
 
 // takeLocked takes what is to be written next.
@@ -187,13 +197,13 @@ func (c *conn) seal(b, control []byte) []byte {
 
 // drain writes b from n on, and whatever has come meanwhile, until the socket is
 // full or nothing is left. The caller is who writes.
-func (c *conn) drain(b []byte, n int) {
+func (c *conn) drain(w wire, b []byte, n int) {
 	for {
-		m, err := c.tryWrite(b[n:])
+		m, err := w.write(b[n:])
 		c.g.stats.bytesSent.Add(uint64(m))
 		n += m
 		if err == nil && n < len(b) {
-			if c.loop == nil {
+			if w.loop == nil {
 				go c.write(b, n) // until the outbox is empty or the socket fails
 				return
 			}
@@ -241,8 +251,9 @@ func (c *conn) writable() {
 	}
 	b, n := c.box.rest, c.box.at
 	c.box.blocked, c.box.rest = false, nil
+	w := wire{loop: c.loop, fd: c.fd}
 	c.mu.Unlock()
-	c.drain(b, n)
+	c.drain(w, b, n)
 }
 
 // giveTimeLocked bounds how long the socket of a connection in a loop may take
@@ -329,24 +340,23 @@ func (c *conn) brokenLocked() {
 	c.interrupt()
 }
 
-// tryWrite writes what it can without waiting. Where the connection has no
-// non-blocking access it writes nothing.
-func (c *conn) tryWrite(b []byte) (n int, err error) {
-	if c.loop != nil {
-		return writeNow(c.fd, b)
-	}
-	if c.raw == nil {
+// write writes what it can without waiting, which may be nothing.
+func (w wire) write(b []byte) (n int, err error) {
+	switch {
+	case w.loop != nil:
+		return writeNow(w.fd, b)
+	case w.raw == nil:
 		return 0, nil
 	}
-	w := rawWrites.Get().(*rawWrite)
-	w.b = b
-	err = c.raw.Write(w.do)
+	r := rawWrites.Get().(*rawWrite)
+	r.b = b
+	err = w.raw.Write(r.do)
 	if err == nil {
-		err = w.err
+		err = r.err
 	}
-	n = w.n
-	w.b, w.n, w.err = nil, 0, nil
-	rawWrites.Put(w)
+	n = r.n
+	r.b, r.n, r.err = nil, 0, nil
+	rawWrites.Put(r)
 	return n, err
 }
 
