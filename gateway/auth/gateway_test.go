@@ -210,7 +210,7 @@ func TestF45(t *testing.T) {
 			if name == "#" { // a line of the file can not begin with it
 				user = "x#"
 			}
-			for _, c := range []*client{join(t, g, name, as("u", "p")), join(t, g, "c2", as(user, "p"))} {
+			for _, c := range []*client{join(t, g, name, as("u", "p")), join(t, g, "c-"+user, as(user, "p"))} {
 				for _, filter := range []string{"c/c", "c/x/y", "u/x/#", "u/c"} {
 					c.send(subscribe(0, filter))
 					if got := show(c.next()); got != "SUBACK 87" {
