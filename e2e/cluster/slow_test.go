@@ -99,15 +99,17 @@ func TestF12SlowRedis(t *testing.T) {
 		t.Errorf("a publisher with 20 messages under way: %.1f messages/s, want %v", rate, least)
 	}
 	r := zero(t, run, 200)
-	if r.Dup > 0 {
-		t.Errorf("%d messages of QoS 1 came again, and nobody was to reconnect", r.Dup)
-	}
+	repeated := false // a call whose outcome is not known, and with it messages
 	for i, g := range c.Gateways {
 		errs := g.Metric(t, storeErrors)
 		t.Logf("gateway %d: %s errors of the store, %s before Redis was late", i, errs, failed[i])
+		repeated = repeated || errs != failed[i]
 		if soaking && errs != failed[i] { // a process that does not get a core times out
 			t.Errorf("gateway %d has %s errors of the store, had %s", i, errs, failed[i])
 		}
+	}
+	if r.Dup > 0 && !repeated {
+		t.Errorf("%d messages of QoS 1 came again, and nobody was to reconnect", r.Dup)
 	}
 	for _, p := range c.ToRedis {
 		p.Heal()
