@@ -439,10 +439,8 @@ func (c *conn) hold(ctx context.Context, call func(context.Context) error) error
 			return nil
 		}
 		c.g.storeFailed(err)
-		c.flush() // what is acknowledged already does not wait too
-		c.mu.Lock()
-		over := c.ended // taken over, or shut down: nobody waits for an answer
-		c.mu.Unlock()
+		c.flush()          // what is acknowledged already does not wait too
+		over := c.isOver() // taken over, or shut down: nobody waits for an answer
 		if over || !unknownOutcome(err) || c.g.now() >= until {
 			return err
 		}

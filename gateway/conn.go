@@ -156,10 +156,8 @@ func (c *conn) settleIn() {
 func (c *conn) stay(ctx context.Context) {
 	defer c.finish(ctx)
 	defer c.recovered()
-	c.mu.Lock()
-	over := c.ended // its deadline may have been wiped out
-	c.mu.Unlock()
-	if !over && c.process(ctx, nil) { // what was read before
+	// Its deadline may have been wiped out; and what was read before comes first.
+	if !c.isOver() && c.process(ctx, nil) {
 		c.readAll(func(b []byte) bool { return c.process(ctx, b) })
 	}
 }

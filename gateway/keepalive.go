@@ -86,10 +86,7 @@ func (w *wheel) look(c *conn, now time.Duration, late bool) {
 		due = max(due, now+stalled)
 	}
 	if due > now {
-		c.mu.Lock()
-		over := c.ended
-		c.mu.Unlock()
-		if !over {
+		if !c.isOver() {
 			w.put(c, due)
 		}
 		return

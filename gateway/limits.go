@@ -155,10 +155,7 @@ func (p *pace) rest(ctx context.Context, c *conn) {
 		leave(ctx)
 		time.Sleep(min(wait, pausedLook))
 		c.touch()
-		c.mu.Lock()
-		over := c.ended
-		c.mu.Unlock()
-		if over {
+		if c.isOver() {
 			return
 		}
 	}

@@ -193,7 +193,7 @@ func (l *loop) wait(patient bool) bool {
 		n, err = l.poll.wait()
 	}
 	if err != nil {
-		l.g.log.Error("poller failed", "err", err)
+		l.g.setTrouble("poller", err) // its connections are not served any more
 		return false
 	}
 	l.at, l.n = 0, n
