@@ -28,8 +28,11 @@ func signed(t testing.TB, user string, life time.Duration, more ...any) string {
 	return text
 }
 
+// Tokens of these tests live for less than a second. Set here, as tests run at the
+// same time.
+func init() { jwt.TimePrecision = time.Millisecond }
+
 func jwtGateway(t testing.TB, same bool) *gateway.Gateway {
-	jwt.TimePrecision = time.Millisecond
 	v, err := token.New(token.Options{Secret: []byte(jwtSecret), PublishClaim: "pub", SubscribeClaim: "subs", ReceiveClaim: "recv"})
 	if err != nil {
 		t.Fatal(err)
