@@ -45,20 +45,45 @@ func serverPath(t testing.TB) string {
 	return path
 }
 
-// freeAddress returns a loopback address that nobody listens on. Servers of a
-// cluster need the port 10,000 above as well.
+// freeAddress returns a loopback address that nobody listens on, and until the test
+// ends nobody gets who asks for any port: its server may be down for a while. Servers
+// of a cluster need the port 10,000 above as well.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		port, err := reserve(t, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = l.Close()
-		if port := l.Addr().(*net.TCPAddr).Port; port < 55_535 {
-			return l.Addr().String()
+		if port >= 55_535 {
+			continue
+		}
+		if _, err := reserve(t, port+10_000); err == nil {
+			return fmt.Sprint("127.0.0.1:", port)
 		}
 	}
+}
+
+// reserve binds a port, any for 0, until the test ends, and does not listen. From then
+// on the system gives it only to who asks for it.
+func reserve(t testing.TB, port int) (int, error) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return 0, err
+	}
+	syscall.CloseOnExec(fd)
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		return 0, err
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return 0, err
+	}
+	own, err := syscall.Getsockname(fd)
+	if err != nil {
+		return 0, err
+	}
+	return own.(*syscall.SockaddrInet4).Port, nil
 }
 
 // dataDir returns a directory in memory, if there is one.
