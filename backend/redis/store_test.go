@@ -140,11 +140,8 @@ func TestResumedAfterDyingWhileSubscribing(t *testing.T) {
 // its gateway is reaped.
 func TestDiedWhileReleasing(t *testing.T) {
 	p := newPair(t, nil)
-	short := backend.Node{ID: "short"}
-	if err := p.a.Join(t.Context(), short, 300*time.Millisecond); err != nil {
-		t.Fatal(err)
-	}
-	o, err := p.a.Open(t.Context(), backend.OpenRequest{Client: "c", Node: short.ID})
+	join(t, p.a, "short")
+	o, err := p.a.Open(t.Context(), backend.OpenRequest{Client: "c", Node: "short"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,6 +152,10 @@ func TestDiedWhileReleasing(t *testing.T) {
 		_, err := p.a.Release(t.Context(), o.Lease, backend.ReleaseRequest{})
 		return err
 	})
+	now := p.direct.Time(t.Context()).Val().UnixMilli()
+	if err := p.direct.ZAdd(t.Context(), p.b.keys.nodes(), goredis.Z{Score: float64(now), Member: "short"}).Err(); err != nil {
+		t.Fatal(err)
+	}
 	var ended []backend.Chore
 	waitFor(t, "the end of the session", func() bool {
 		due, _, err := p.b.Due(t.Context(), "b", 10)
