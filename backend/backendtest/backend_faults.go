@@ -21,7 +21,7 @@ var busFaultCases = []backendCase{
 // a busy machine may add.
 const (
 	callLimit = time.Second
-	callGrace = time.Second
+	callGrace = 3 * time.Second
 )
 
 // tryPublish publishes with a deadline and fails the test if the call outlives

@@ -431,7 +431,7 @@ func wantNoticed(t *testing.T, test, fault, notices, good string) {
 		notices = "promises/" + strings.ReplaceAll(notices, " ", "_")
 		pattern = strings.ReplaceAll(notices, "/", "$/^") + "$"
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+test+"$/^"+pattern, "-test.v", "-test.timeout=60s")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+test+"$/^"+pattern, "-test.v", "-test.timeout=5m")
 	cmd.Env = append(os.Environ(), brokenVariable+"="+fault)
 	out, err := cmd.CombinedOutput()
 	switch {

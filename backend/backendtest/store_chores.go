@@ -226,7 +226,7 @@ func choreWait(t *testing.T, c *cluster) {
 		lapse(wait)
 	}
 	for id, delay := range map[backend.ClientID]time.Duration{"first": time.Second, "second": 2 * time.Second} {
-		if at, ok := got[id]; !ok || at > delay+2500*time.Millisecond {
+		if at, ok := got[id]; !ok || at > delay+3500*time.Millisecond {
 			t.Errorf("the will of %s with a delay of %v came after %v", id, delay, at)
 		}
 	}
