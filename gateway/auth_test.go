@@ -53,7 +53,9 @@ func TestAuthenticatorAnswers(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			g := newGateway(t, authenticator(tt.answer), func(o *Options) {
-				o.Timing.Connect = 300 * time.Millisecond
+				if tt.name == "slow" {
+					o.Timing.Connect = 2 * time.Second
+				}
 				o.Listeners = []Listener{{Name: "tcp", Address: "127.0.0.1:0"}}
 			})
 			for _, v := range []protocol.Version{protocol.V5, protocol.V311} {

@@ -337,7 +337,7 @@ func survivor(t *testing.T, cl *cluster, id backend.ClientID, both [2]*client) *
 		}
 		return n
 	}
-	for until := time.Now().Add(5 * time.Second); ; {
+	for until := time.Now().Add(patience); ; {
 		connections := cl.nodes[0].Stats().Connections + cl.nodes[1].Stats().Connections
 		if live() == 1 && connections == 2 { // the publisher and the survivor
 			break

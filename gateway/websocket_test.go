@@ -207,6 +207,9 @@ func TestWebSocketPartOfFrame(t *testing.T) {
 	}
 }
 
+// notWaited is less than the patience with a peer, and more than a busy machine needs.
+const notWaited = webSocketPatience / 2
+
 func TestWebSocketIllegalFrames(t *testing.T) {
 	tests := []struct {
 		name string
@@ -242,8 +245,8 @@ func TestWebSocketIllegalFrames(t *testing.T) {
 				t.Errorf("Read: %v, want %v", err, test.err)
 			}
 			server.Close()
-			if d := time.Since(start); d > 100*time.Millisecond {
-				t.Errorf("closed after %v, want less than 100ms", d)
+			if d := time.Since(start); d > notWaited {
+				t.Errorf("closed after %v, must not wait for the peer", d)
 			}
 			if test.code == nil {
 				return
@@ -266,8 +269,8 @@ func TestWebSocketTextFromDeaf(t *testing.T) {
 	if _, err := server.Read(make([]byte, 10)); !errors.Is(err, errTextFrame) {
 		t.Fatal(err)
 	}
-	if d := time.Since(start); d > 100*time.Millisecond {
-		t.Errorf("after %v, want less than 100ms", d)
+	if d := time.Since(start); d > notWaited {
+		t.Errorf("after %v, must not wait for the peer", d)
 	}
 }
 
@@ -322,7 +325,7 @@ func TestWebSocketReadDeadline(t *testing.T) {
 			if n != 0 || !errors.As(err, &timeout) || !timeout.Timeout() || !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatalf("%d, %v, want a timeout", n, err)
 			}
-			if d := time.Since(start); d < 200*time.Millisecond || d > 2*time.Second {
+			if d := time.Since(start); d < 200*time.Millisecond || d > patience {
 				t.Errorf("after %v, want 200ms", d)
 			}
 		})
@@ -396,7 +399,7 @@ func TestWebSocketWriteDeadline(t *testing.T) {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("%v, want a timeout", err)
 	}
-	if d := time.Since(start); d > 2*time.Second {
+	if d := time.Since(start); d > patience {
 		t.Errorf("after %v, want 100ms", d)
 	}
 	server.SetWriteDeadline(time.Time{})
@@ -419,7 +422,7 @@ func TestWebSocketClose(t *testing.T) {
 		if err := <-read; err == nil {
 			t.Error("Read goes on")
 		}
-		if d := time.Since(start); d > 100*time.Millisecond {
+		if d := time.Since(start); d > notWaited {
 			t.Errorf("took %v", d)
 		}
 		if b, err := from.ReadByte(); err == nil {
@@ -436,7 +439,7 @@ func TestWebSocketClose(t *testing.T) {
 		if err := server.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		if d := time.Since(start); d > 100*time.Millisecond {
+		if d := time.Since(start); d > notWaited {
 			t.Errorf("took %v, must not wait for the peer", d)
 		}
 		got, err := io.ReadAll(from)
