@@ -176,15 +176,17 @@ func TestServerLimits(t *testing.T) {
 	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 {
 		t.Error("a time limit is missing")
 	}
-	s.ReadHeaderTimeout = 50 * time.Millisecond
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	serve := func(s *http.Server) string {
+		t.Helper()
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go s.Serve(l) // Ends with Close.
+		t.Cleanup(func() { s.Close() })
+		return l.Addr().String()
 	}
-	go s.Serve(l) // Ends with Close.
-	defer s.Close()
-
-	r, err := http.NewRequest("GET", "http://"+l.Addr().String()+"/healthz", nil)
+	r, err := http.NewRequest("GET", "http://"+serve(s)+"/healthz", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +200,9 @@ func TestServerLimits(t *testing.T) {
 		t.Errorf("512 KiB of header: %s, want 431", answer.Status)
 	}
 
-	c, err := net.Dial("tcp", l.Addr().String())
+	s = New(Options{Gateway: &fixed{}}).NewServer()
+	s.ReadHeaderTimeout = 50 * time.Millisecond
+	c, err := net.Dial("tcp", serve(s))
 	if err != nil {
 		t.Fatal(err)
 	}
