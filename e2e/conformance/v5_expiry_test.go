@@ -101,10 +101,10 @@ func TestV5NoExpiryOnceSent(t *testing.T) {
 	id, topic := unique("c"), unique("t")
 	c := dial(t).Connect(resume(id))
 	c.Subscribe(topic, 2)
-	join(t).PublishPacket(message(topic, 2, "m", messageExpiry(1)))
+	join(t).PublishPacket(message(topic, 2, "m", messageExpiry(3)))
 	m := wire.Next[wire.Publish](c)
 	c.Drop()
-	time.Sleep(2100 * time.Millisecond) // only time could make it expire
+	time.Sleep(4100 * time.Millisecond) // only time could make it expire
 	c = dial(t).Connect(resume(id))
 	if again := receives(t, c, "m"); again.ID != m.ID || !again.Dup {
 		t.Errorf("first %+v, then %+v", m, again)
@@ -118,10 +118,10 @@ func TestV5ExchangeOutlivesExpiry(t *testing.T) {
 	covers5(t, "MQTT-4.3.3-13", "MQTT-4.3.3-7")
 	sub, topic := watch(t, 2)
 	pub := join(t)
-	pub.Send(wire.Publish{Topic: topic, QoS: 2, ID: 1, Payload: "m", Props: wire.Props{messageExpiry(1)}})
+	pub.Send(wire.Publish{Topic: topic, QoS: 2, ID: 1, Payload: "m", Props: wire.Props{messageExpiry(3)}})
 	pub.Expect(wire.Pubrec(1))
 	m := wire.Next[wire.Publish](sub)
-	time.Sleep(2100 * time.Millisecond) // only time could make it expire
+	time.Sleep(4100 * time.Millisecond) // only time could make it expire
 	pub.Send(wire.Pubrel(1))
 	pub.Expect(wire.Pubcomp(1))
 	sub.Send(wire.Pubrec(m.ID))

@@ -232,13 +232,13 @@ func TestV5WillCancelled(t *testing.T) {
 	covers5(t, "MQTT-3.1.3-9", "MQTT-3.1.2-10")
 	sub, topic := watch(t, 1)
 	p := willTo(topic)
-	p.Props, p.Will.Props = wire.Props{expiry(600)}, wire.Props{wire.U32Prop(wire.WillDelayID, 2)}
+	p.Props, p.Will.Props = wire.Props{expiry(600)}, wire.Props{wire.U32Prop(wire.WillDelayID, 4)}
 	dial(t).Connect(p).Drop()
 	stays, leaves := dial(t).Connect(resume(p.ClientID)), willTo(topic)
 	leaves.Props, leaves.Will.Props = p.Props, p.Will.Props
 	dial(t).Connect(leaves).Drop()
 	dial(t).Connect(resume(leaves.ClientID)).Disconnect()
-	time.Sleep(2600 * time.Millisecond) // only time could make them come
+	time.Sleep(4600 * time.Millisecond) // only time could make them come
 	stays.Publish(topic, 1, "instead of the wills")
 	receives(t, sub, "instead of the wills")
 }
@@ -303,10 +303,10 @@ func TestV5WillExpires(t *testing.T) {
 	offline.Subscribe(topic, 1)
 	offline.Disconnect()
 	p := willTo(topic)
-	p.Will.QoS, p.Will.Props = 1, wire.Props{wire.U32Prop(wire.MessageExpiryID, 1)}
+	p.Will.QoS, p.Will.Props = 1, wire.Props{wire.U32Prop(wire.MessageExpiryID, 3)}
 	dial(t).Connect(p).Drop()
 	receives(t, live, "bye")
-	time.Sleep(2100 * time.Millisecond) // only time makes it expire
+	time.Sleep(4100 * time.Millisecond) // only time makes it expire
 	live.Publish(topic, 1, "after the will")
 	receives(t, dial(t).Connect(resume(id)), "after the will")
 }
