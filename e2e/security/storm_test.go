@@ -157,13 +157,20 @@ func TestF47Storm(t *testing.T) {
 	}
 	took := time.Since(begin)
 	stop()
-	turned, _ := strconv.ParseInt(c.Gateways[0].Metric(t, `sluice_refused_total{reason="address_rate"}`), 10, 64)
-	t.Logf("%d clients, a third of them back after %v, told to come later %d times; p99 of a message %v, in the storm %v; the hammering address came %d times and was turned away %d times",
-		n, took, refused.Load(), calm, storm, hammered.Load(), turned)
+	// A busy machine is late with those that wait to be accepted.
+	let, most := int64(0), int64(perAddress*(took.Seconds()+4))
+	for until := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		turned, _ := strconv.ParseInt(c.Gateways[0].Metric(t, `sluice_refused_total{reason="address_rate"}`), 10, 64)
+		if let = hammered.Load() - turned; let <= most || time.Now().After(until) {
+			break
+		}
+	}
+	t.Logf("%d clients, a third of them back after %v, told to come later %d times; p99 of a message %v, in the storm %v; the hammering address came %d times and was let in %d times",
+		n, took, refused.Load(), calm, storm, hammered.Load(), let)
 	if bound := 2*calm + 5*time.Second; storm > bound {
 		t.Errorf("p99 of a message was %v in the storm, %v before", storm, calm)
 	}
-	if in := hammered.Load() - turned; in > int64(perAddress*(took.Seconds()+4)) {
-		t.Errorf("the hammering address was let in %d times, %d a second are", in, perAddress)
+	if let > most {
+		t.Errorf("the hammering address was let in %d times, %d a second are", let, perAddress)
 	}
 }
