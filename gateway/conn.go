@@ -76,6 +76,7 @@ type conn struct {
 	up      bool
 	ended   bool
 	endCode protocol.ReasonCode
+	untold  bool // why, until the session is released
 	pumping bool // a goroutine is in pump
 	repump  bool // it is to look again
 	resync  bool // the inbox is to be read, whatever is known of it
@@ -183,7 +184,10 @@ func (c *conn) end(code protocol.ReasonCode, text string) {
 		c.mu.Unlock()
 		return
 	}
-	c.endLocked(code, text)
+	c.ended, c.endCode, c.endText = true, code, text
+	if c.up && c.v5 {
+		c.tellLocked()
+	}
 	c.mu.Unlock()
 	c.flush()
 	c.interrupt()
@@ -197,21 +201,19 @@ func (c *conn) endReleased(code protocol.ReasonCode, text string) {
 		c.mu.Unlock()
 		return
 	}
-	c.endLocked(code, text) // finish flushes
+	c.ended, c.endCode, c.endText = true, code, text
+	c.untold = c.up && c.v5
 	c.mu.Unlock()
 	c.interrupt()
 }
 
-func (c *conn) endLocked(code protocol.ReasonCode, text string) {
-	c.ended, c.endCode, c.endText = true, code, text
-	if !c.up || !c.v5 {
-		return
-	}
-	d := protocol.Disconnect{Code: code}
+// tellLocked tells an MQTT 5 client why its connection has ended.
+func (c *conn) tellLocked() {
+	d := protocol.Disconnect{Code: c.endCode}
 	if c.problems {
-		d.Reason = text
+		d.Reason = c.endText
 	}
-	if code == protocol.UseAnotherServer {
+	if c.endCode == protocol.UseAnotherServer {
 		d.ServerReference = c.g.opt.ServerReference
 	}
 	c.packLocked(&d)
@@ -321,6 +323,9 @@ func (c *conn) finish(ctx context.Context) {
 		c.gone = make(chan struct{})
 	}
 	close(c.gone)
+	if c.untold {
+		c.tellLocked()
+	}
 	c.mu.Unlock()
 	c.wait()
 	if c.frames != nil {

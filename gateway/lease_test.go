@@ -141,7 +141,8 @@ func TestStoreFences(t *testing.T) {
 			return nil
 		})
 		g.fenced()
-		s.send(ack(protocol.PUBACK, 1)) // is not stored any more
+		// Is not stored any more, if it gets through at all.
+		s.nc.Write(protocol.AppendAck(nil, protocol.PUBACK, 1, protocol.Success, s.v))
 		s.endsAt(0, time.Second, "DISCONNECT 0x89", "closed")
 		idle.endsAt(0, time.Second, "DISCONNECT 0x89", "closed")
 		if heard := <-released + <-released; heard > 0 {
