@@ -29,6 +29,12 @@ func rawDial(tb testing.TB, address, id string, v protocol.Version) net.Conn {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { nc.Close() })
+	return connected(tb, nc, id, v)
+}
+
+// connected is nc with CONNECT done.
+func connected(tb testing.TB, nc net.Conn, id string, v protocol.Version) net.Conn {
+	tb.Helper()
 	exchange(tb, nc, connectPacket(id, func(p *protocol.Connect) { p.Version = v }), v)
 	return nc
 }
@@ -51,12 +57,13 @@ func exchange(tb testing.TB, nc net.Conn, p protocol.Packet, v protocol.Version)
 // newPair prepares a pair that sends count messages in one write.
 func newPair(tb testing.TB, address string, number, count int, v protocol.Version) *pair {
 	tb.Helper()
+	return pairOf(tb, rawDial(tb, address, fmt.Sprint("pub", number), v), rawDial(tb, address, fmt.Sprint("sub", number), v), number, count, v)
+}
+
+func pairOf(tb testing.TB, pub, sub net.Conn, number, count int, v protocol.Version) *pair {
+	tb.Helper()
 	topic := fmt.Sprint("pair/", number)
-	p := &pair{
-		pub: rawDial(tb, address, fmt.Sprint("pub", number), v),
-		sub: rawDial(tb, address, fmt.Sprint("sub", number), v),
-		buf: make([]byte, 64<<10),
-	}
+	p := &pair{pub: pub, sub: sub, buf: make([]byte, 64<<10)}
 	exchange(tb, p.sub, subscribePacket(1, 0, topic), v)
 	one, err := protocol.AppendPacket(nil, publish(topic, "sixteen bytes...", 0, 0), v)
 	if err != nil {

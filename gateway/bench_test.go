@@ -101,6 +101,25 @@ func BenchmarkPair(b *testing.B) {
 				}
 			}
 		})
+		b.Run(fmt.Sprintf("QoS0/TLS/%d", count), func(b *testing.B) {
+			pki := newPKI(b)
+			g := newGateway(b, withTLS(pki.options))
+			var ends [2]net.Conn
+			for i := range ends {
+				nc, err := dialTLS(b, g, "tls", pki.config())
+				if err != nil {
+					b.Fatal(err)
+				}
+				ends[i] = connected(b, nc, fmt.Sprint("end", i), protocol.V5)
+			}
+			p := pairOf(b, ends[0], ends[1], 0, count, protocol.V5)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if i%count == 0 {
+					p.round(b)
+				}
+			}
+		})
 		for qos := byte(1); qos <= 2; qos++ {
 			for _, expiry := range []uint32{0, 1000} {
 				kind := map[uint32]string{0: "ephemeral", 1000: "durable"}[expiry]

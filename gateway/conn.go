@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -25,7 +26,8 @@ type conn struct {
 	g       *Gateway
 	serial  uint64          // tells connections apart, in the order of accepting
 	nc      net.Conn        // nil in a loop; is changed under mu
-	raw     syscall.RawConn // nil where there is no non-blocking access, and in a loop
+	raw     syscall.RawConn // of the socket; nil where there is no non-blocking access, and in a loop
+	tls     *tlsSocket      // where raw or the loop is below TLS
 	frames  *webSocketConn  // nc, where raw or the loop is below WebSocket frames
 	client  Client          // complete and constant once connected
 	came    *arrival        // nil once connected
@@ -103,13 +105,21 @@ func newConn(g *Gateway, a *arrival) *conn {
 	if w, ok := socket.(*webSocketConn); ok {
 		c.frames, socket = w, w.Conn
 	}
+	if t, ok := socket.(*tls.Conn); ok {
+		if s, ok := t.NetConn().(*tlsSocket); ok {
+			c.tls, socket = s, s.Conn
+		}
+	}
 	switch s := socket.(type) {
 	case *net.TCPConn:
 		c.raw, _ = s.SyscallConn()
 	case *net.UnixConn:
 		c.raw, _ = s.SyscallConn()
 	default:
-		c.frames = nil // TLS
+		c.frames, c.tls = nil, nil // somebody's own
+	}
+	if c.tls != nil {
+		c.tls.apart = true
 	}
 	if c.frames != nil {
 		c.frames.emit = c.emit
@@ -138,15 +148,15 @@ func (c *conn) arrive(ctx context.Context) (up bool) {
 		}
 	}()
 	defer c.recovered()
-	c.nc.SetReadDeadline(c.came.deadline)
-	c.nc.SetWriteDeadline(time.Time{})
+	c.socket().SetReadDeadline(c.came.deadline)
+	c.socket().SetWriteDeadline(time.Time{})
 	defer func() { c.came = nil }()
 	return c.admit(ctx)
 }
 
 // settleIn begins the life of a connection that is up.
 func (c *conn) settleIn() {
-	c.nc.SetReadDeadline(time.Time{})
+	c.socket().SetReadDeadline(time.Time{})
 	c.touch()
 	c.pace = c.g.opt.Limits.newPace()
 	c.g.wheel.add(c)
@@ -158,8 +168,9 @@ func (c *conn) stay(ctx context.Context) {
 	defer c.finish(ctx)
 	defer c.recovered()
 	// Its deadline may have been wiped out; and what was read before comes first.
-	if !c.isOver() && c.process(ctx, nil) {
-		c.readAll(func(b []byte) bool { return c.process(ctx, b) })
+	process := func(b []byte) bool { return c.process(ctx, b) }
+	if !c.isOver() && process(nil) {
+		c.readAll(process)
 	}
 }
 
@@ -336,6 +347,9 @@ func (c *conn) finish(ctx context.Context) {
 	linger := !c.hasGoodbye || c.goodbye != protocol.Success
 	if c.loop != nil {
 		c.moveOut(linger)
+	}
+	if c.tls != nil {
+		c.tls.apart = false
 	}
 	if c.nc != nil {
 		if linger {

@@ -23,8 +23,8 @@ const (
 	yieldTime = 5 * time.Millisecond
 )
 
-// loops read for connections that are sockets and nothing else, with or without
-// WebSocket frames, where the system has a poller. A connection in a loop has
+// loops read for connections that are sockets of the system's, with or without TLS
+// and WebSocket frames, where the system has a poller. A connection in a loop has
 // no goroutine and no buffer of its own: it costs what it says, not that it is
 // there. Anything else is read by a goroutine a connection, which does the same
 // with what it reads ([conn.process]).
@@ -228,7 +228,10 @@ func (c *conn) moveIn() bool {
 		was.Close()
 	}
 	c.nc, c.raw = nil, nil
-	if c.frames != nil {
+	switch {
+	case c.tls != nil:
+		c.tls.Conn = nil
+	case c.frames != nil:
 		c.frames.Conn = nil
 	}
 	return true
@@ -265,6 +268,9 @@ func (c *conn) moveOut(linger bool) {
 	c.fd = -1
 	c.loop.drop(fd)
 	if !linger {
+		if c.tls != nil && c.tls.conn.CloseWrite() == nil {
+			writeNow(fd, c.tls.takeOut())
+		}
 		syscall.Close(fd)
 		return
 	}
@@ -272,13 +278,16 @@ func (c *conn) moveOut(linger bool) {
 	f := os.NewFile(uintptr(fd), "")
 	defer f.Close()
 	nc, err := net.FileConn(f)
-	switch {
-	case err != nil:
-	case c.frames != nil:
-		c.frames.Conn, c.nc = nc, c.frames
-	default:
-		c.nc = nc
+	if err != nil {
+		return
 	}
+	if c.tls != nil {
+		c.tls.Conn, nc = nc, c.tls.conn
+	}
+	if c.frames != nil {
+		c.frames.Conn, nc = nc, c.frames
+	}
+	c.nc = nc
 }
 
 // Who reads for a connection in a loop.
@@ -324,10 +333,7 @@ func (c *conn) begin(ctx context.Context) {
 	goOn := func() bool {
 		defer c.recovered()
 		process := func(b []byte) bool { return c.process(t, b) }
-		if c.frames != nil && c.frames.early != nil {
-			return process(nil) && c.readEarly(process)
-		}
-		return process(nil)
+		return process(nil) && c.readEarly(process)
 	}()
 	if !goOn || !c.giveRole() {
 		c.attend(t, make([]byte, smallRead), true)
@@ -356,11 +362,7 @@ func (c *conn) readReady(t *turn, buf []byte, hungUp bool) (over bool) {
 			c.lost(err)
 			return true
 		}
-		switch {
-		case n == 0:
-		case c.frames == nil && !c.process(t, buf[:n]):
-			return true
-		case c.frames != nil && !c.processFrames(func(b []byte) bool { return c.process(t, b) }, buf[:n]):
+		if n > 0 && !c.unwrap(func(b []byte) bool { return c.process(t, b) }, buf[:n]) {
 			return true
 		}
 		if c.pace != nil {
@@ -396,7 +398,7 @@ var longAgo = time.Unix(1, 0)
 // interrupt makes the reader look whether the connection is over.
 func (c *conn) interrupt() {
 	c.mu.Lock()
-	nc, l := c.nc, c.loop
+	nc, l := c.socket(), c.loop
 	c.mu.Unlock()
 	switch {
 	case l == nil:
@@ -412,7 +414,7 @@ func (c *conn) hangUp() {
 	defer c.mu.Unlock()
 	switch {
 	case c.nc != nil:
-		c.nc.Close()
+		c.socket().Close()
 	case c.fd >= 0:
 		syscall.Shutdown(c.fd, syscall.SHUT_RDWR)
 	}

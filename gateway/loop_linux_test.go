@@ -57,12 +57,32 @@ func withTCP(o *Options) {
 	o.Listeners = append(o.Listeners, Listener{Name: "tcp", Address: "127.0.0.1:0"})
 }
 
+// inLoops runs a test for each kind of stream that is read in loops, given what
+// makes the listener and what connects a client through it.
+func inLoops(t *testing.T, test func(t *testing.T, listen func(*Options), dial dialer)) {
+	t.Parallel()
+	t.Run("TCP", func(t *testing.T) {
+		t.Parallel()
+		test(t, withTCP, overTCP)
+	})
+	t.Run("TLS", func(t *testing.T) {
+		t.Parallel()
+		p := newPKI(t)
+		test(t, withTLS(p.options), func(t *testing.T, g *Gateway, id string, change ...func(*protocol.Connect)) *client {
+			return overTLS(t, g, p.config(), connectPacket(id, change...))
+		})
+	})
+}
+
+type dialer func(t *testing.T, g *Gateway, id string, change ...func(*protocol.Connect)) *client
+
 // TestLoop: a client that says nothing has no goroutine, and one that speaks
 // now and then gives it back each time. Whatever happens to it reaches it.
-func TestLoop(t *testing.T) {
-	t.Parallel()
-	g := newGateway(t, withTCP)
-	c := overTCP(t, g, "c", durable(3600))
+func TestLoop(t *testing.T) { inLoops(t, testLoop) }
+
+func testLoop(t *testing.T, listen func(*Options), dial dialer) {
+	g := newGateway(t, listen)
+	c := dial(t, g, "c", durable(3600))
 	c.expect("CONNACK")
 	eventually(t, "quiet after CONNACK", func() bool { return g.isQuiet("c") })
 	for range 3 {
@@ -84,7 +104,7 @@ func TestLoop(t *testing.T) {
 	c.write([]byte{1})
 	eventually(t, "acknowledged", func() bool { return g.Stats().InFlight == 0 })
 
-	second := overTCP(t, g, "c", durable(3600))
+	second := dial(t, g, "c", durable(3600))
 	c.expect("DISCONNECT 0x8E")
 	second.expect("CONNACK present")
 	second.nc.Close()
@@ -136,15 +156,16 @@ func TestLoopWebSocket(t *testing.T) {
 
 // TestLoopShutdown: clients without a goroutine are told of a shutdown too,
 // and those whose sockets are closed by force let it come to an end.
-func TestLoopShutdown(t *testing.T) {
-	t.Parallel()
+func TestLoopShutdown(t *testing.T) { inLoops(t, testLoopShutdown) }
+
+func testLoopShutdown(t *testing.T, listen func(*Options), dial dialer) {
 	for _, tt := range []struct {
 		name  string
 		limit time.Duration
 	}{{"in order", patience}, {"by force", 0}} {
 		t.Run(tt.name, func(t *testing.T) {
-			g := newGateway(t, withTCP)
-			c := overTCP(t, g, "c")
+			g := newGateway(t, listen)
+			c := dial(t, g, "c")
 			c.expect("CONNACK")
 			eventually(t, "quiet", func() bool { return g.isQuiet("c") })
 			ctx, cancel := context.WithTimeout(context.Background(), tt.limit)
@@ -221,15 +242,16 @@ func TestLoopLeft(t *testing.T) {
 // TestLoopFullSocket: what a socket does not take at once is written when it
 // does, in order and whole, also over WebSocket; and a client that takes
 // nothing for the write time is ended.
-func TestLoopFullSocket(t *testing.T) {
-	t.Parallel()
+func TestLoopFullSocket(t *testing.T) { inLoops(t, testLoopFullSocket) }
+
+func testLoopFullSocket(t *testing.T, listen func(*Options), dial dialer) {
 	const messages, size = 300, 40_000
-	g := newGateway(t, withTCP, func(o *Options) { o.Limits.OutboxBytes = messages * (size + 100) })
-	s := overTCP(t, g, "s")
+	g := newGateway(t, listen, func(o *Options) { o.Limits.OutboxBytes = messages * (size + 100) })
+	s := dial(t, g, "s")
 	s.expect("CONNACK")
 	s.subscribe(0, "a")
 	s.stop()
-	p := overTCP(t, g, "p")
+	p := dial(t, g, "p")
 	p.expect("CONNACK")
 	payload := func(i int) string { return fmt.Sprintf("%d:%s", i, strings.Repeat("x", size)) }
 	for i := range messages {
@@ -251,14 +273,15 @@ func TestLoopFullSocket(t *testing.T) {
 }
 
 // TestLoopWriteTime: a client that takes nothing for the write time is ended.
-func TestLoopWriteTime(t *testing.T) {
-	t.Parallel()
-	g := newGateway(t, withTCP, func(o *Options) { o.Timing.Write = 300 * time.Millisecond })
-	s := overTCP(t, g, "s")
+func TestLoopWriteTime(t *testing.T) { inLoops(t, testLoopWriteTime) }
+
+func testLoopWriteTime(t *testing.T, listen func(*Options), dial dialer) {
+	g := newGateway(t, listen, func(o *Options) { o.Timing.Write = 300 * time.Millisecond })
+	s := dial(t, g, "s")
 	s.expect("CONNACK")
 	s.subscribe(0, "a")
 	s.stop()
-	p := overTCP(t, g, "p")
+	p := dial(t, g, "p")
 	p.expect("CONNACK")
 	for g.Stats().Dropped[DropOutboxFull] == 0 && g.clients.get("s") != nil {
 		p.send(publish("a", strings.Repeat("x", 100_000), 0, 0))
@@ -270,16 +293,17 @@ func TestLoopWriteTime(t *testing.T) {
 
 // TestLoopBacklog: a client for which more waits than its socket takes at once
 // gets all of it, whoever began to write.
-func TestLoopBacklog(t *testing.T) {
-	t.Parallel()
+func TestLoopBacklog(t *testing.T) { inLoops(t, testLoopBacklog) }
+
+func testLoopBacklog(t *testing.T, listen func(*Options), dial dialer) {
 	const messages, size = 200, 50_000
-	g := newGateway(t, withTCP)
-	s := overTCP(t, g, "s", durable(3600))
+	g := newGateway(t, listen)
+	s := dial(t, g, "s", durable(3600))
 	s.expect("CONNACK")
 	s.subscribe(1, "a")
 	s.goodbye()
 	eventually(t, "it is away", func() bool { return g.clients.get("s") == nil })
-	p := overTCP(t, g, "p")
+	p := dial(t, g, "p")
 	p.expect("CONNACK")
 	payload := func(i int) string { return fmt.Sprintf("%d:%s", i, strings.Repeat("x", size)) }
 	for i := range messages {
@@ -287,7 +311,7 @@ func TestLoopBacklog(t *testing.T) {
 		p.expect("PUBACK #1")
 	}
 	for range 2 { // without an acknowledgement everything comes again
-		s = overTCP(t, g, "s", durable(3600))
+		s = dial(t, g, "s", durable(3600))
 		s.expect("CONNACK present")
 		for i := range messages {
 			m, ok := s.next().(*protocol.Publish)

@@ -17,6 +17,7 @@ import (
 type outbox struct {
 	buf     []byte // waits for the next flush
 	control []byte // a WebSocket frame that goes behind it, whole
+	records bool   // the reader has made TLS records
 	parted  bool   // a close frame was written: nothing goes behind it
 	pending int    // bytes that are being written
 	writing bool   // a flush or the writer is at it
@@ -34,7 +35,7 @@ type outbox struct {
 
 func (o *outbox) size() int { return len(o.buf) + o.pending }
 
-func (o *outbox) empty() bool { return len(o.buf)+len(o.control) == 0 }
+func (o *outbox) empty() bool { return len(o.buf)+len(o.control) == 0 && !o.records }
 
 const (
 	// keptBuffer is the largest buffer that goes back to the pool.
@@ -168,7 +169,7 @@ type wire struct {
 // takeLocked takes what is to be written next.
 func (o *outbox) takeLocked() (b, control []byte) {
 	b, control = o.buf, o.control
-	o.buf, o.control, o.pending = nil, nil, len(b)
+	o.buf, o.control, o.records, o.pending = nil, nil, false, len(b)
 	if o.parted {
 		return nil, nil
 	}
@@ -184,15 +185,18 @@ func (c *conn) seal(b, control []byte) []byte {
 	if len(b) > 0 && c.traced.Load() {
 		c.traceFrames("out", b)
 	}
-	if c.frames == nil {
-		return b
+	if c.frames != nil {
+		whole := getBuffer()
+		if len(b) > 0 {
+			whole = append(appendFrameHeader(whole, opBinary, len(b)), b...)
+			putBuffer(b)
+		}
+		b = append(whole, control...)
 	}
-	whole := getBuffer()
-	if len(b) > 0 {
-		whole = append(appendFrameHeader(whole, opBinary, len(b)), b...)
-		putBuffer(b)
+	if c.tls != nil {
+		b = c.encrypt(b)
 	}
-	return append(whole, control...)
+	return b
 }
 
 // drain writes b from n on, and whatever has come meanwhile, until the socket is
@@ -295,7 +299,10 @@ func (c *conn) emit(opcode byte, payload []byte) {
 
 // socket is what the outbox is written to.
 func (c *conn) socket() net.Conn {
-	if c.frames != nil {
+	switch {
+	case c.tls != nil:
+		return c.tls.Conn
+	case c.frames != nil:
 		return c.frames.Conn
 	}
 	return c.nc
@@ -331,7 +338,7 @@ func (c *conn) doneWritingLocked() {
 
 // brokenLocked drops the outbox of a socket that failed; it unlocks.
 func (c *conn) brokenLocked() {
-	c.box.buf, c.box.control, c.box.pending = nil, nil, 0
+	c.box.buf, c.box.control, c.box.records, c.box.pending = nil, nil, false, 0
 	c.doneWritingLocked()
 	if !c.ended {
 		c.ended, c.endCode, c.endText = true, protocol.UnspecifiedError, "write failed"
@@ -442,7 +449,7 @@ func (c *conn) write(b []byte, n int) {
 func (c *conn) wait() {
 	c.mu.Lock()
 	if c.nc != nil {
-		c.nc.SetWriteDeadline(time.Now().Add(lingerTime))
+		c.socket().SetWriteDeadline(time.Now().Add(lingerTime))
 	}
 	if c.box.shed != nil {
 		c.box.shed.SetWriteDeadline(time.Now().Add(lingerTime))

@@ -26,7 +26,7 @@ func (c *conn) readAll(process func([]byte) bool) {
 		c.readBlocking(process)
 		return
 	}
-	if c.frames != nil && c.frames.early != nil && !c.readEarly(process) {
+	if !c.readEarly(process) {
 		return
 	}
 	// One RawRead for as long as the goroutine lasts: its callback is called
@@ -40,10 +40,8 @@ func (c *conn) readAll(process func([]byte) bool) {
 			switch {
 			case err != nil:
 				c.lost(err)
-			case n > 0 && c.frames != nil:
-				goOn = c.processFrames(process, buf[:n])
 			case n > 0:
-				goOn = process(buf[:n])
+				goOn = c.unwrap(process, buf[:n])
 			}
 			readBuffers.Put(buf)
 			if !goOn {
@@ -62,15 +60,31 @@ func (c *conn) readAll(process func([]byte) bool) {
 	}
 }
 
-// readEarly processes what came before the first read.
+// readEarly processes what came before the first read, and was left of it.
 func (c *conn) readEarly(process func([]byte) bool) (goOn bool) {
-	early := c.frames.early
-	c.frames.early = nil
-	return c.processFrames(process, early)
+	if c.frames != nil && c.frames.early != nil {
+		early := c.frames.early
+		c.frames.early = nil
+		if !c.unframe(process, early) {
+			return false
+		}
+	}
+	return c.tls == nil || c.decrypt(process, nil)
 }
 
-// processFrames processes what the bytes of WebSocket frames carry.
-func (c *conn) processFrames(process func([]byte) bool, b []byte) (goOn bool) {
+// unwrap processes what the bytes carry that came from the socket.
+func (c *conn) unwrap(process func([]byte) bool, b []byte) (goOn bool) {
+	if c.tls != nil {
+		return c.decrypt(process, b)
+	}
+	return c.unframe(process, b)
+}
+
+// unframe processes bytes, or what they carry where they are WebSocket frames.
+func (c *conn) unframe(process func([]byte) bool, b []byte) (goOn bool) {
+	if c.frames == nil {
+		return process(b)
+	}
 	n, err := c.frames.decode(b)
 	if n > 0 && !process(b[:n]) {
 		return false

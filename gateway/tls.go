@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"net"
 	"os"
 	"slices"
 	"sync"
@@ -309,60 +308,21 @@ func (g *Gateway) watchCertificates(ctx context.Context) {
 	}
 }
 
-// handshakeSocket is what TLS is spoken over. During the handshake it takes
-// one of the gateway's places for handshakes, Limits.Handshakes, and gives it
-// back while it waits for the peer: the places are for those that compute, and
-// clients that say nothing keep nobody waiting.
-type handshakeSocket struct {
-	net.Conn
-	places chan struct{} // nil when the handshake is over
-	over   <-chan time.Time
-	placed bool
-}
-
-func (s *handshakeSocket) Read(p []byte) (int, error) {
-	if s.places == nil {
-		return s.Conn.Read(p)
-	}
-	s.leave()
-	n, err := s.Conn.Read(p)
-	if err != nil {
-		return n, err
-	}
-	select {
-	case s.places <- struct{}{}:
-		s.placed = true
-		return n, nil
-	case <-s.over:
-		return 0, os.ErrDeadlineExceeded
-	}
-}
-
-func (s *handshakeSocket) leave() {
-	if s.placed {
-		<-s.places
-		s.placed = false
-	}
-}
-
-// NetConn returns the connection below, as that of a tls.Conn does.
-func (s *handshakeSocket) NetConn() net.Conn { return s.Conn }
-
 // secure does the TLS handshake of a connection, within its deadline, and
 // notes who the peer is.
 func (g *Gateway) secure(s *certificates, a *arrival) error {
 	over := time.NewTimer(time.Until(a.deadline))
 	defer over.Stop()
-	socket := &handshakeSocket{Conn: a.nc, places: g.handshakes, over: over.C}
-	conn := tls.Server(socket, s.config.Load())
-	err := conn.Handshake()
+	socket := &tlsSocket{Conn: a.nc, places: g.handshakes, over: over.C}
+	socket.conn = tls.Server(socket, s.config.Load())
+	err := socket.conn.Handshake()
 	socket.leave()
 	socket.places, socket.over = nil, nil
 	if err != nil {
 		return err
 	}
-	a.nc = conn
-	a.identify(conn, s.options)
+	a.nc = socket.conn
+	a.identify(socket.conn, s.options)
 	return nil
 }
 

@@ -93,6 +93,13 @@ func request(t testing.TB, address, path string, headers ...string) (net.Conn, *
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	r, answer := upgrade(t, c, path, headers...)
+	return c, r, answer
+}
+
+// upgrade asks for a WebSocket on a connection.
+func upgrade(t testing.TB, c net.Conn, path string, headers ...string) (*bufio.Reader, *http.Response) {
+	t.Helper()
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OTAxMjM0NQ==\r\n", path)
@@ -105,7 +112,7 @@ func request(t testing.TB, address, path string, headers ...string) (net.Conn, *
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c, r, answer
+	return r, answer
 }
 
 // openWebSocket returns both ends of a connection.

@@ -2,7 +2,9 @@ package clients_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -226,4 +228,47 @@ c.on('message', (topic, m) => { console.log(topic, m.length); c.end(() => proces
 	if err != nil || strings.TrimSpace(out) != "a 100000" {
 		t.Errorf("%v: %s", err, out)
 	}
+}
+
+// TestTLSKeyUpdate: a client that changes its keys, and asks the gateway to do
+// so too (RFC 8446 §4.6.3), is answered under the new ones, each time.
+func TestTLSKeyUpdate(t *testing.T) {
+	s := startTLS(t, "none")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "openssl", "s_client", "-connect", s.tls, "-CAfile", s.file("ca.pem"), "-tls1_3")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, w := io.Pipe()
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { cmd.Wait(); w.Close() }() // ends with in, or the context
+	var said []byte
+	await := func(what string) {
+		t.Helper()
+		for !bytes.Contains(said, []byte(what)) {
+			b := make([]byte, 4096)
+			n, err := out.Read(b)
+			if err != nil {
+				t.Fatalf("%q did not come, but %q and %v", what, said, err)
+			}
+			said = append(said, b[:n]...)
+		}
+		_, said, _ = bytes.Cut(said, []byte(what))
+	}
+	await("Verify return code: 0")
+	io.WriteString(in, "\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01k")
+	await("\x20\x02\x00\x00")
+	for range 3 {
+		io.WriteString(in, "K\n") // a command of s_client
+		await("KEYUPDATE")
+		io.WriteString(in, "\xc0\x00")
+		await("\xd0\x00")
+	}
+	in.Close()
+	io.Copy(io.Discard, out)
 }
