@@ -57,7 +57,7 @@ type Inbound struct {
 	// generations counts the releases of each packet identifier of a durable
 	// session; the store does the same. Ephemeral sessions, which nobody
 	// resumes, only need identities that differ: they use serial.
-	generations map[uint16]uint32
+	generations *generations
 	serial      uint32
 }
 
@@ -95,14 +95,11 @@ func NewInbound(r Rules, o *backend.Opened) Inbound {
 		s.earlier.held.add(id)
 		s.earlier.unrouted.add(id)
 	}
-	if n := len(o.Received) + len(o.Generations); n > 0 {
-		s.generations = make(map[uint16]uint32, n)
-		for id, g := range o.Received {
-			s.generations[id] = g
-		}
-		for id, g := range o.Generations {
-			s.generations[id] = g
-		}
+	for id, g := range o.Received {
+		*s.generation(id) = g
+	}
+	for id, g := range o.Generations {
+		*s.generation(id) = g
 	}
 	return s
 }
@@ -188,7 +185,7 @@ func (s *Inbound) alias(p *protocol.Publish) error {
 func (s *Inbound) ID(packet uint16) backend.PublishID {
 	id := backend.PublishID{Client: s.client, Incarnation: s.incarnation, PacketID: packet}
 	if s.durable {
-		id.Generation = s.generations[packet]
+		id.Generation = *s.generation(packet)
 	} else {
 		s.serial++
 		id.Generation = s.serial
@@ -230,11 +227,21 @@ func (s *Inbound) free(packet uint16) {
 }
 
 // released counts one more release of a packet identifier.
-func (s *Inbound) released(packet uint16) {
+func (s *Inbound) released(packet uint16) { *s.generation(packet)++ }
+
+// generations are those of all packet identifiers, in pages of which there are as
+// many as the client uses: clients go through all identifiers, or stay with a few.
+type generations [256]*[256]uint32
+
+func (s *Inbound) generation(packet uint16) *uint32 {
 	if s.generations == nil {
-		s.generations = make(map[uint16]uint32)
+		s.generations = new(generations)
 	}
-	s.generations[packet]++
+	page := &s.generations[packet>>8]
+	if *page == nil {
+		*page = new([256]uint32)
+	}
+	return &(*page)[packet&0xFF]
 }
 
 // Pubrel decides on a PUBREL: Forget, after which PUBCOMP leaves, or Answer,
