@@ -56,8 +56,8 @@ func TestF19ScriptsFlushed(t *testing.T) {
 // says why; it heals by itself, in the same processes, and nothing is lost.
 func TestF19RedisTakesNothing(t *testing.T) {
 	t.Parallel()
-	const perKey = 100 * time.Microsecond // that reading one takes; Redis answers after every thousand
-	outage := pick(3*time.Second, 10*time.Second)
+	const perKey = 100 * time.Microsecond         // that reading one takes; Redis answers after every thousand
+	outage := pick(6*time.Second, 10*time.Second) // in which all gateways see why
 	for name, fault := range map[string]struct {
 		why      string // in the answer of readiness
 		settings []string

@@ -85,11 +85,7 @@ func TestF13CutOffFromRedis(t *testing.T) {
 		}
 	}
 	eventually(t, within(5*time.Second), "readiness is red", func() bool { return c.Gateways[0].Readiness() != nil })
-	for i, g := range c.Gateways[1:] {
-		if err := g.Readiness(); err != nil {
-			t.Errorf("gateway %d: %v", i+1, err)
-		}
-	}
+	othersReady(t, c)
 	pub = resume(t, c.Gateways[1], durable(wire.V5, "pub"))
 	m.Dup = true
 	pub.Send(m)

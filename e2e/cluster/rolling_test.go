@@ -15,7 +15,7 @@ import (
 // ready refuses a connection; the exit code is 0 (Stop sees to that).
 func TestF06RollingRestart(t *testing.T) {
 	t.Parallel()
-	c := harness.StartCluster(t, harness.ClusterOptions{Env: settings("GATEWAY_DRAIN_DELAY=1s", "GATEWAY_DRAIN=500ms")})
+	c := harness.StartCluster(t, harness.ClusterOptions{Env: settings("GATEWAY_DRAIN_DELAY="+pick("3s", "1s"), "GATEWAY_DRAIN=500ms")})
 	run := load(t, c)
 	for i, g := range c.Gateways {
 		v5 := dial(t, g, durable(wire.V5, fmt.Sprint("v5-", i)))
