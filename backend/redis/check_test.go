@@ -72,7 +72,7 @@ func TestStartChecks(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			log := &logBook{}
-			s, err := New(t.Context(), Options{URL: startServer(t, tt.settings...).url(), Logger: log.logger()})
+			s, err := New(t.Context(), Options{URL: startServer(t, tt.settings...).url(), Logger: log.logger(), patience: suitePatience})
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Fatalf("New: %v, want %q", err, tt.err)

@@ -57,10 +57,7 @@ func watched(t testing.TB, o Options) (*Store, *logBook) {
 	t.Helper()
 	log := &logBook{}
 	o.Logger = log.logger()
-	s, err := New(context.Background(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := begun(t, o)
 	t.Cleanup(func() { _ = s.Close() })
 	return s, log
 }

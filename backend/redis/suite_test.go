@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -40,13 +41,25 @@ func optionsFor(t testing.TB, url string, o backendtest.StoreOptions) Options {
 	}
 }
 
+// begun makes a Store on a server that is there. On a busy machine that may take
+// longer than a connection is waited for.
+func begun(t testing.TB, o Options) *Store {
+	t.Helper()
+	for tries := 1; ; tries++ {
+		s, err := New(context.Background(), o)
+		if err == nil {
+			return s
+		}
+		if !errors.Is(err, backend.ErrUnavailable) || tries == 20 {
+			t.Fatal(err)
+		}
+	}
+}
+
 func open(t testing.TB, o Options) peered {
 	t.Helper()
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
-	s, err := New(context.Background(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := begun(t, o)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("Close: %v", err)
