@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"testing"
+	"unsafe"
 
 	"github.com/sluice-mqtt/sluice/protocol"
 )
@@ -86,6 +87,14 @@ func (p *pair) round(tb testing.TB) {
 func tcpGateway(tb testing.TB) string {
 	g := newGateway(tb, func(o *Options) { o.Listeners = []Listener{{Name: "tcp", Address: "127.0.0.1:0"}} })
 	return g.Addr("tcp").String()
+}
+
+// TestConnectionSize: a connection fits into 1 KiB, of which the runtime takes 8
+// bytes; the next size that it has is 128 bytes more.
+func TestConnectionSize(t *testing.T) {
+	if size := unsafe.Sizeof(conn{}); size > 1024-8 {
+		t.Errorf("%d bytes", size)
+	}
 }
 
 // TestNoAllocation: a QoS 0 message goes from socket to socket without

@@ -17,9 +17,9 @@ import (
 type outbox struct {
 	buf     []byte // waits for the next flush
 	control []byte // a WebSocket frame that goes behind it, whole
+	pending int    // bytes that are being written
 	records bool   // the reader has made TLS records
 	parted  bool   // a close frame was written: nothing goes behind it
-	pending int    // bytes that are being written
 	writing bool   // a flush or the writer is at it
 	// blocked: in a loop, the socket took no more. Rest, from at on, is written
 	// when the loop says that it does; whoever clears blocked is at it.
