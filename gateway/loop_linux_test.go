@@ -246,7 +246,7 @@ func TestLoopFullSocket(t *testing.T) { inLoops(t, testLoopFullSocket) }
 
 func testLoopFullSocket(t *testing.T, listen func(*Options), dial dialer) {
 	const messages, size = 300, 40_000
-	g := newGateway(t, listen, func(o *Options) { o.Limits.OutboxBytes = messages * (size + 100) })
+	g := newGateway(t, listen, func(o *Options) { o.Limits.OutboxBytes, o.Timing.Write = messages*(size+100), time.Hour })
 	s := dial(t, g, "s")
 	s.expect("CONNACK")
 	s.subscribe(0, "a")
