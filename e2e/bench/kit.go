@@ -37,6 +37,9 @@ func build(ctx context.Context, s *settings) (*kit, error) {
 		return nil, err
 	}
 	k := &kit{dir: dir, binaries: make(map[string]string)}
+	if k.binaries["bench"], err = os.Executable(); err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(filepath.Join(s.load, "go.mod")); err != nil {
 		return nil, fmt.Errorf("the load generator is not in %s; -mqttload says where it is", s.load)
 	}

@@ -35,6 +35,13 @@ type settings struct {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "connect" { // started by generate
+		if err := connect(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var s settings
 	flag.StringVar(&s.load, "mqttload", "../../shared/mqttload", "folder of the load generator's source")
 	flag.StringVar(&s.root, "root", "..", "root of the repository")

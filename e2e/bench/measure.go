@@ -78,9 +78,15 @@ func (k *kit) one(ctx context.Context, s *settings, sc *scenario, p *peer, rep i
 		return res
 	}
 	defer rig.stop()
+	if sc.tls {
+		if err := rig.certify(); err != nil {
+			res.Error = err.Error()
+			return res
+		}
+	}
 	tcp, ws, err := p.start(k, rig)
 	if err == nil {
-		err = k.ready(ctx, tcp)
+		err = k.ready(ctx, sc, tcp)
 	}
 	if err == nil {
 		res.Load, err = k.generate(ctx, s, sc, rig, tcp, ws)
@@ -92,10 +98,10 @@ func (k *kit) one(ctx context.Context, s *settings, sc *scenario, p *peer, rep i
 }
 
 // ready waits until every process takes connections.
-func (k *kit) ready(ctx context.Context, tcp []string) error {
+func (k *kit) ready(ctx context.Context, sc *scenario, tcp []string) error {
 	var err error
 	for end := time.Now().Add(25 * time.Second); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(200 * time.Millisecond) {
-		err = command(ctx, k.dir, nil, k.binaries["mqttload"], "connect", "--conns", fmt.Sprint(4*len(tcp)), "--concurrency", "1",
+		err = command(ctx, k.dir, nil, k.binaries[sc.generator()], "connect", "--conns", fmt.Sprint(4*len(tcp)), "--concurrency", "1",
 			"--hold", "0s", "--quiet", "--addr", strings.Join(tcp, ","), "--connect-timeout", "8s")
 		if err == nil {
 			return nil
@@ -122,7 +128,7 @@ func (k *kit) generate(ctx context.Context, s *settings, sc *scenario, rig *rig,
 	}
 	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, k.binaries["mqttload"], args...)
+	cmd := exec.CommandContext(ctx, k.binaries[sc.generator()], args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

@@ -11,7 +11,8 @@ type peer struct {
 	group group
 	what  string // for the report
 	// start starts it in r and returns the address of each process, and of
-	// WebSocket where a scenario asks for it and the peer has one.
+	// WebSocket where a scenario asks for it and the peer has one. Both are
+	// of TLS if r has a certificate and the peer knows what to do with it.
 	start func(k *kit, r *rig) (tcp []string, ws string, err error)
 }
 
@@ -37,7 +38,13 @@ func (k *kit) gateway(r *rig, id string, env ...string) (tcp, ws string, err err
 	if err != nil {
 		return "", "", err
 	}
-	env = append(env, "GATEWAY_ID="+id, "MQTT_CONNECT_RATE=0", "MQTT_TCP_LISTEN="+at(p[0]), "MQTT_WS_LISTEN="+at(p[1]), "HTTP_LISTEN="+at(p[2]), "LOG_LEVEL=warn")
+	env = append(env, "GATEWAY_ID="+id, "MQTT_CONNECT_RATE=0", "HTTP_LISTEN="+at(p[2]), "LOG_LEVEL=warn")
+	if r.cert == "" {
+		env = append(env, "MQTT_TCP_LISTEN="+at(p[0]), "MQTT_WS_LISTEN="+at(p[1]))
+	} else {
+		env = append(env, "MQTT_TCP_LISTEN=off", "MQTT_WS_LISTEN=off", "MQTT_TLS_LISTEN="+at(p[0]), "MQTT_WSS_LISTEN="+at(p[1]),
+			"TLS_CERT_FILE="+r.cert, "TLS_KEY_FILE="+r.key)
+	}
 	return at(p[0]), at(p[1]), r.start(false, p, env, k.binaries["sluice"], "serve")
 }
 
@@ -95,8 +102,11 @@ func startMosquitto(k *kit, r *rig) ([]string, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	file, err := r.write("mosquitto.conf", fmt.Sprintf(
-		"user root\nlistener %d 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nmax_queued_messages 0\n", p[0]))
+	text := fmt.Sprintf("user root\nlistener %d 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nmax_queued_messages 0\n", p[0])
+	if r.cert != "" {
+		text += fmt.Sprintf("certfile %s\nkeyfile %s\n", r.cert, r.key)
+	}
+	file, err := r.write("mosquitto.conf", text)
 	if err != nil {
 		return nil, "", err
 	}
@@ -108,13 +118,17 @@ func startMochi(k *kit, r *rig) ([]string, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	return []string{at(p[0])}, "", r.start(false, p[:1], nil, k.binaries["mochi"], "--tcp", at(p[0]), "--ws", at(p[1]), "--info", at(p[2]))
+	args := []string{"--tcp", at(p[0]), "--ws", at(p[1]), "--info", at(p[2])}
+	if r.cert != "" {
+		args = append(args, "--tls-cert-file", r.cert, "--tls-key-file", r.key)
+	}
+	return []string{at(p[0])}, "", r.start(false, p[:1], nil, k.binaries["mochi"], args...)
 }
 
 const natsConfig = `listen: "127.0.0.1:%d"
 server_name: %s
 jetstream { store_dir: %q }
-mqtt { listen: "127.0.0.1:%d" }
+mqtt { listen: "127.0.0.1:%d"%s }
 `
 
 func startNATS(k *kit, r *rig) ([]string, string, error) {
@@ -122,7 +136,11 @@ func startNATS(k *kit, r *rig) ([]string, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	file, err := r.write("nats.conf", fmt.Sprintf(natsConfig, p[0], "bench-1", filepath.Join(r.dir, "js"), p[1]))
+	var tls string
+	if r.cert != "" {
+		tls = fmt.Sprintf(", tls { cert_file: %q, key_file: %q }", r.cert, r.key)
+	}
+	file, err := r.write("nats.conf", fmt.Sprintf(natsConfig, p[0], "bench-1", filepath.Join(r.dir, "js"), p[1], tls))
 	if err != nil {
 		return nil, "", err
 	}
@@ -136,7 +154,7 @@ func startNATSPair(k *kit, r *rig) ([]string, string, error) {
 	}
 	var all []string
 	for i := range 2 {
-		text := fmt.Sprintf(natsConfig, p[i], fmt.Sprintf("bench-%d", i+1), filepath.Join(r.dir, fmt.Sprintf("js%d", i)), p[2+i]) +
+		text := fmt.Sprintf(natsConfig, p[i], fmt.Sprintf("bench-%d", i+1), filepath.Join(r.dir, fmt.Sprintf("js%d", i)), p[2+i], "") +
 			fmt.Sprintf("cluster { name: bench, listen: \"127.0.0.1:%d\", routes: [\"nats-route://127.0.0.1:%d\", \"nats-route://127.0.0.1:%d\"] }\n", p[4+i], p[4], p[5])
 		file, err := r.write(fmt.Sprintf("nats%d.conf", i), text)
 		if err != nil {

@@ -2,8 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -23,9 +30,10 @@ type child struct {
 
 // rig is one run's processes, with a folder for what they write.
 type rig struct {
-	ctx      context.Context
-	dir      string
-	children []*child
+	ctx       context.Context
+	dir       string
+	cert, key string // PEM files for the peer's listeners; empty: no TLS
+	children  []*child
 }
 
 func newRig(ctx context.Context) (*rig, error) {
@@ -111,6 +119,31 @@ func (r *rig) stop() {
 func (r *rig) write(name, text string) (string, error) {
 	path := filepath.Join(r.dir, name)
 	return path, os.WriteFile(path, []byte(text), 0o600)
+}
+
+// certify makes a certificate of its own for the run, with a key on P-256.
+func (r *rig) certify() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	if r.cert, err = r.write("cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))); err != nil {
+		return err
+	}
+	r.key, err = r.write("key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
+	return err
 }
 
 // freePorts returns ports of loopback that were free a moment ago.

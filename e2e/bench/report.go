@@ -178,7 +178,7 @@ gateway needs less.
 				continue
 			}
 			chart := fmt.Sprintf("%s-%s.svg", sc.name, strings.Fields(string(g))[0])
-			fmt.Fprintf(&b, "\n## %s (%s)\n\n`mqttload %s`\n\n![%s](%s)\n\n", sc.title, g, sc.args, columns[sc.view][0].head, chart)
+			fmt.Fprintf(&b, "\n## %s (%s)\n\n%s\n\n![%s](%s)\n\n", sc.title, g, done(sc), columns[sc.view][0].head, chart)
 			table(&b, sc, names, runs)
 			if err := writeChart(filepath.Join(dir, chart), sc, names, runs); err != nil {
 				return err
@@ -186,6 +186,18 @@ gateway needs less.
 		}
 	}
 	return os.WriteFile(filepath.Join(dir, "README.md"), []byte(b.String()), 0o644)
+}
+
+// done says with which command a scenario was measured.
+func done(sc *scenario) string {
+	text := fmt.Sprintf("`%s %s`", sc.generator(), sc.args)
+	if sc.tls {
+		text += ", a command of this bench's own in a process of its own, as\n" +
+			"mqttload has no TLS. Every handshake is a full one of TLS 1.3, with a certificate made\n" +
+			"for the run (ECDSA P-256) and the key exchange that the peer prefers; every connection\n" +
+			"answers a ping after the memory was read."
+	}
+	return text
 }
 
 func version(m *machine, name string) string {

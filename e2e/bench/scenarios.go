@@ -36,6 +36,9 @@ type scenario struct {
 	args        string
 	// without are peers that do not have what it takes.
 	without []string
+	// tls: the peer listens with TLS only. The generator has none, so the
+	// bench's own command connect takes args.
+	tls bool
 }
 
 // takes reports whether p takes part.
@@ -46,6 +49,14 @@ func (sc *scenario) takes(p *peer) bool {
 // timed reports whether the generator measures for a time, rather than until
 // something is done.
 func (sc *scenario) timed() bool { return sc.view == rates || sc.view == latencies }
+
+// generator is the name of the binary that takes args.
+func (sc *scenario) generator() string {
+	if sc.tls {
+		return "bench"
+	}
+	return "mqttload"
+}
 
 func (sc *scenario) words() []string { return strings.Fields(sc.args) }
 
@@ -83,6 +94,10 @@ var scenarios = []*scenario{
 		args: "connect --conns 19000 --concurrency 200 --hold 3s"},
 	{name: "connws10k", title: "10,000 idle connections over WebSocket", groups: []group{alone}, view: connections, without: []string{"relay", "mosquitto", "mochi", "nats"},
 		args: "connect --conns 10000 --concurrency 200 --hold 3s --ws /mqtt"},
+	{name: "conntls3k", title: "3,000 idle connections over TLS", groups: []group{alone}, view: connections, tls: true, without: []string{"relay"},
+		args: "connect --conns 3000 --concurrency 20 --hold 5s"},
+	{name: "connwss3k", title: "3,000 idle connections over WebSocket over TLS", groups: []group{alone}, view: connections, tls: true, without: []string{"relay", "mosquitto", "mochi", "nats"},
+		args: "connect --conns 3000 --concurrency 20 --hold 5s --ws /mqtt"},
 	{name: "retained0", title: "100,000 retained messages to one new subscription, QoS 0", groups: []group{alone, durable}, view: retained, without: []string{"relay"},
 		args: "retained --topics 100000 --subs 1 --qos 1 --sub-qos 0 --drain 10s"},
 	{name: "retained1", title: "100,000 retained messages to one new subscription, QoS 1", groups: []group{alone, durable}, view: retained, without: []string{"relay"},
