@@ -152,7 +152,7 @@ func (s *served) begin(environ []string) {
 // line waits for a line that contains text.
 func (s *served) line(t *testing.T, text string) string {
 	t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		select {
 		case line, ok := <-s.lines:

@@ -12,7 +12,7 @@ import (
 
 // Timeout limits every wait for the server. It is long because it only costs
 // time when a test fails.
-const Timeout = 10 * time.Second
+const Timeout = 20 * time.Second
 
 // Client is one connection to a server. It is not safe for concurrent use.
 type Client struct {
