@@ -59,10 +59,12 @@ func TestQueuedMessages(t *testing.T) {
 			c = back()
 			present(c, true)
 			var got [2][]line.Message
-			for range 40 {
+			for len(got[0])+len(got[1]) < 40 {
 				m := c.receive()
-				i := m.QoS - 1
-				got[i] = append(got[i], m)
+				if round > 0 && m.Dup {
+					continue // of the round before: its client left before it had acknowledged the last ones
+				}
+				got[m.QoS-1] = append(got[m.QoS-1], m)
 			}
 			for i, want := range [][]line.Message{one, two} {
 				same := func(a, b line.Message) bool { return same(a, b) }
