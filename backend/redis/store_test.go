@@ -451,7 +451,13 @@ func TestTakerDied(t *testing.T) {
 		}
 		return len(inboxOf(t, p.b, back.Lease)) == 5
 	})
-	wantInbox(t, p.b, back.Lease, "0", "1", "2", "3", "4")
+	// Of a shared group there is no order to keep [MQTT-4.6.0-5]: the queue goes on
+	// a moment before the claims end, which begin after what looks after them.
+	got := inboxOf(t, p.b, back.Lease)
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"0", "1", "2", "3", "4"}) {
+		t.Errorf("inbox %q, want each of five once", got)
+	}
 }
 
 // TestWaitReplicas: an append is not acknowledged before the replicas have it.
