@@ -357,10 +357,10 @@ func TestLoopFlood(t *testing.T) {
 	c := overTCP(t, g, "c")
 	c.expect("CONNACK")
 	start := time.Now()
-	for range 10 { // a tenth of a second in all; two where others have the machine
+	for range 10 { // a tenth of a second in all; six where others have the machine
 		c.ping()
 	}
-	if d := time.Since(start); d > patience/4 {
+	if d := time.Since(start); d > patience {
 		t.Errorf("10 answers took %v", d)
 	}
 }
