@@ -15,10 +15,11 @@ import (
 // F14: the primary dies and a replica that is 500 ms behind takes its place.
 // What is lost was acknowledged within that lag (or later, where an answer of the
 // old primary came late); what is older, and all that is sent afterwards, is there,
-// in order, for a session that was away and for one that was connected: every gateway finds out before it sends anything
-// to the new primary, says so in one line, and drops its connections. No session
-// is gone or damaged. Who wants to lose nothing sets REDIS_WAIT_REPLICAS:
-// TestFailover and TestFrozenReplica (F15) of backend/redis.
+// in order, for a session that was away and for one that was connected: every
+// gateway finds out before it sends anything to the new primary, says so in one
+// line, and drops its connections. No session is gone or damaged. Who wants to lose
+// nothing sets REDIS_WAIT_REPLICAS: TestFailover and TestFrozenReplica (F15) of
+// backend/redis.
 //
 // The short form shows the same of what is sent after the promotion; how
 // far the replica was behind before is a matter of cores there.
