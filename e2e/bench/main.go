@@ -9,8 +9,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -88,12 +90,14 @@ func measure(ctx context.Context, s *settings, results string) error {
 	var kept []*result
 	if s.add {
 		old, err := readRuns(results)
-		if err != nil {
+		switch {
+		case err == nil:
+			kept = slices.DeleteFunc(old.runs, func(r *result) bool {
+				return chosen(s.scenarios, r.Scenario) && chosen(s.only, r.Peer)
+			})
+		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		kept = slices.DeleteFunc(old.runs, func(r *result) bool {
-			return chosen(s.scenarios, r.Scenario) && chosen(s.only, r.Peer)
-		})
 	}
 	file, err := os.OpenFile(results, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 	if err != nil {
