@@ -269,7 +269,8 @@ func (c *conn) moveOut(linger bool) {
 	c.loop.drop(fd)
 	if !linger {
 		if c.tls != nil && c.tls.conn.CloseWrite() == nil {
-			writeNow(fd, c.tls.takeOut())
+			farewell, _ := c.tls.seal(nil)
+			writeNow(fd, farewell)
 		}
 		syscall.Close(fd)
 		return

@@ -18,7 +18,7 @@ type outbox struct {
 	buf     []byte // waits for the next flush
 	control []byte // a WebSocket frame that goes behind it, whole
 	pending int    // bytes that are being written
-	records bool   // the reader has made TLS records
+	records uint32 // bytes of TLS records that the reader has made
 	parted  bool   // a close frame was written: nothing goes behind it
 	writing bool   // a flush or the writer is at it
 	// blocked: in a loop, the socket took no more. Rest, from at on, is written
@@ -33,9 +33,9 @@ type outbox struct {
 	idle chan struct{}
 }
 
-func (o *outbox) size() int { return len(o.buf) + o.pending }
+func (o *outbox) size() int { return len(o.buf) + o.pending + int(o.records) }
 
-func (o *outbox) empty() bool { return len(o.buf)+len(o.control) == 0 && !o.records }
+func (o *outbox) empty() bool { return len(o.buf)+len(o.control) == 0 && o.records == 0 }
 
 const (
 	// keptBuffer is the largest buffer that goes back to the pool.
@@ -169,7 +169,7 @@ type wire struct {
 // takeLocked takes what is to be written next.
 func (o *outbox) takeLocked() (b, control []byte) {
 	b, control = o.buf, o.control
-	o.buf, o.control, o.records, o.pending = nil, nil, false, len(b)
+	o.buf, o.control, o.records, o.pending = nil, nil, 0, len(b)
 	if o.parted {
 		return nil, nil
 	}
@@ -338,7 +338,7 @@ func (c *conn) doneWritingLocked() {
 
 // brokenLocked drops the outbox of a socket that failed; it unlocks.
 func (c *conn) brokenLocked() {
-	c.box.buf, c.box.control, c.box.records, c.box.pending = nil, nil, false, 0
+	c.box.buf, c.box.control, c.box.records, c.box.pending = nil, nil, 0, 0
 	c.doneWritingLocked()
 	if !c.ended {
 		c.ended, c.endCode, c.endText = true, protocol.UnspecifiedError, "write failed"

@@ -28,8 +28,10 @@ type tlsSocket struct {
 	apart bool   // from Conn: Read and Write are of in and out
 	in    []byte // the reader's
 
-	mu  sync.Mutex
-	out []byte // records, in their order
+	mu      sync.Mutex
+	out     []byte // records, in their order
+	sealing bool   // the writer makes them
+	answers uint32 // bytes that the reader has made since it was last asked
 }
 
 // nothingYet is the error of a Read that would have to wait. TLS goes on behind
@@ -80,6 +82,9 @@ func (s *tlsSocket) Write(p []byte) (int, error) {
 		s.out = getBuffer()
 	}
 	s.out = append(s.out, p...)
+	if !s.sealing {
+		s.answers += uint32(len(p))
+	}
 	return len(p), nil
 }
 
@@ -92,20 +97,26 @@ func (s *tlsSocket) SetWriteDeadline(t time.Time) error {
 	return s.Conn.SetWriteDeadline(t)
 }
 
-// takeOut takes the records that are to be written next.
-func (s *tlsSocket) takeOut() []byte {
+// seal makes records of b, and takes all that are to be written next.
+func (s *tlsSocket) seal(b []byte) (out []byte, err error) {
+	if len(b) > 0 {
+		s.mu.Lock()
+		s.sealing = true
+		s.mu.Unlock()
+		_, err = s.conn.Write(b)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := s.out
-	s.out = nil
-	return out
+	out, s.out, s.sealing = s.out, nil, false
+	return out, err
 }
 
-// answered reports whether there are records to be written.
-func (s *tlsSocket) answered() bool {
+// answered returns how many bytes of records the reader has made since the last call.
+func (s *tlsSocket) answered() (n uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.out) > 0
+	n, s.answers = s.answers, 0
+	return n
 }
 
 func (s *tlsSocket) leave() {
@@ -137,11 +148,15 @@ func (c *conn) decrypt(process func([]byte) bool, b []byte) (goOn bool) {
 			m, err = s.conn.Read(plain[n:])
 			n += m
 		}
-		if s.answered() {
+		if answers := s.answered(); answers > 0 {
 			c.mu.Lock()
-			c.box.records = true
+			c.box.records += answers
 			c.mu.Unlock()
 			c.flush()
+			if err := c.checkOutbox(); err != nil { // a client may ask for new keys without end
+				c.fail(err)
+				return false
+			}
 		}
 		if n > 0 && !c.unframe(process, plain[:n]) {
 			s.in = append([]byte(nil), s.in...) // not ours, and may be looked at again
@@ -157,12 +172,11 @@ func (c *conn) decrypt(process func([]byte) bool, b []byte) (goOn bool) {
 
 // encrypt makes records of b, behind those that the reader has made, and takes b.
 func (c *conn) encrypt(b []byte) []byte {
-	if len(b) > 0 {
-		if _, err := c.tls.conn.Write(b); err != nil {
-			c.lost(err)
-			c.interrupt()
-		}
+	records, err := c.tls.seal(b)
+	if err != nil {
+		c.lost(err)
+		c.interrupt()
 	}
 	putBuffer(b)
-	return c.tls.takeOut()
+	return records
 }

@@ -244,25 +244,59 @@ func TestTLSWebSocketLoop(t *testing.T) {
 	eventually(t, "gone", func() bool { return g.clients.get("c") == nil })
 }
 
-// TestDecryptStops: whoever stops in the middle of what came finds the rest the
-// next time, also when the bytes it came in are used for something else.
-func TestDecryptStops(t *testing.T) {
-	t.Parallel()
+// shaken is a tlsSocket after the handshake, apart, and its client.
+func shaken(t *testing.T) (s *tlsSocket, client *tls.Conn, below *tap) {
+	t.Helper()
 	p := newPKI(t)
 	certificate, err := tls.LoadX509KeyPair(p.options.CertFile, p.options.KeyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	here, there := net.Pipe()
-	below := &tap{Conn: there}
-	client := tls.Client(below, &tls.Config{InsecureSkipVerify: true})
-	s := &tlsSocket{Conn: here}
+	below = &tap{Conn: there}
+	client = tls.Client(below, &tls.Config{InsecureSkipVerify: true})
+	s = &tlsSocket{Conn: here}
 	s.conn = tls.Server(s, &tls.Config{Certificates: []tls.Certificate{certificate}, SessionTicketsDisabled: true})
 	go client.Handshake() // the server's fails if this does
 	if err := s.conn.Handshake(); err != nil {
 		t.Fatal(err)
 	}
 	s.apart = true
+	return s, client, below
+}
+
+// TestTLSAnswers: a client that makes TLS answer, and does not read, is ended
+// before the answers take more than twice what deliveries may.
+func TestTLSAnswers(t *testing.T) {
+	t.Parallel()
+	const limit = 4096
+	g := newGateway(t, func(o *Options) { o.Limits.OutboxBytes = limit })
+	s, client, below := shaken(t)
+	c := &conn{g: g, tls: s}
+	c.box.writing = true // a write that does not end
+	ping := func() []byte {
+		below.hold()
+		client.Write([]byte{0xC0, 0})
+		return below.taken()
+	}
+	key := make([]byte, 27) // as long as a KeyUpdate
+	goOn := func([]byte) bool { return true }
+	for n := 0; c.decrypt(goOn, ping()); n += len(key) {
+		if n > 2*limit {
+			t.Fatalf("%d bytes wait", n)
+		}
+		s.Write(key)
+	}
+	if c.endCode != protocol.QuotaExceeded || len(s.out) <= limit {
+		t.Errorf("ended with %v at %d bytes", c.endCode, len(s.out))
+	}
+}
+
+// TestDecryptStops: whoever stops in the middle of what came finds the rest the
+// next time, also when the bytes it came in are used for something else.
+func TestDecryptStops(t *testing.T) {
+	t.Parallel()
+	s, client, below := shaken(t)
 	want := make([]byte, 3*readBuffer)
 	for i := range want {
 		want[i] = byte(i >> 8)
