@@ -108,16 +108,7 @@ func TestWSS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc.SetDeadline(time.Now().Add(patience))
-	io.WriteString(nc, "GET /mqtt HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
-		"Sec-WebSocket-Key: MDEyMzQ1Njc4OTAxMjM0NQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n")
-	answer := make([]byte, 0, 1024)
-	for !strings.HasSuffix(string(answer), "\r\n\r\n") {
-		if _, err := io.ReadFull(nc, answer[len(answer):len(answer)+1]); err != nil {
-			t.Fatal(err)
-		}
-		answer = answer[:len(answer)+1]
-	}
+	from, _ := upgrade(t, nc, "/mqtt", "Sec-WebSocket-Protocol: mqtt")
 	send := func(packet protocol.Packet) {
 		b, err := protocol.AppendPacket(nil, packet, protocol.V5)
 		if err != nil {
@@ -127,7 +118,7 @@ func TestWSS(t *testing.T) {
 	}
 	expect := func(kind protocol.Type) {
 		t.Helper()
-		if first, b, err := readFrame(nc); err != nil || first != frameBinary || protocol.Type(b[0]>>4) != kind {
+		if first, b, err := readFrame(from); err != nil || first != frameBinary || protocol.Type(b[0]>>4) != kind {
 			t.Fatalf("frame %x %x, %v; want one with %v", first, b, err, kind)
 		}
 	}

@@ -125,13 +125,7 @@ func TestLoopWebSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	expect := func(first byte, payload string) {
-		t.Helper()
-		f, got, err := readFrame(from)
-		if err != nil || f != first || payload != "" && string(got) != payload {
-			t.Fatalf("frame %#x %q, %v; want %#x %q", f, got, err, first, payload)
-		}
-	}
+	expect := func(first byte, payload string) { t.Helper(); expectFrame(t, from, first, payload) }
 	connect, err := protocol.AppendPacket(nil, connectPacket("c"), protocol.V5)
 	if err != nil {
 		t.Fatal(err)

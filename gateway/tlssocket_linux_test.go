@@ -207,13 +207,7 @@ func TestTLSWebSocketLoop(t *testing.T) {
 		t.Fatal(err)
 	}
 	from, _ := upgrade(t, nc, "/mqtt", "Sec-WebSocket-Protocol: mqtt")
-	expect := func(first byte, payload string) {
-		t.Helper()
-		f, got, err := readFrame(from)
-		if err != nil || f != first || payload != "" && string(got) != payload {
-			t.Fatalf("frame %#x %q, %v; want %#x %q", f, got, err, first, payload)
-		}
-	}
+	expect := func(first byte, payload string) { t.Helper(); expectFrame(t, from, first, payload) }
 	nc.Write(frame(frameBinary, wireOf(t, connectPacket("c"), subscribePacket(1, 0, "a"))))
 	expect(frameBinary, "")
 	expect(frameBinary, "")

@@ -43,6 +43,15 @@ func frame(first byte, payload []byte) []byte {
 	return b
 }
 
+// expectFrame reads a frame with this first byte and, unless it is empty, payload.
+func expectFrame(t *testing.T, r io.Reader, first byte, payload string) {
+	t.Helper()
+	f, got, err := readFrame(r)
+	if err != nil || f != first || payload != "" && string(got) != payload {
+		t.Fatalf("frame %#x %q, %v; want %#x %q", f, got, err, first, payload)
+	}
+}
+
 // readFrame reads a frame as a server sends it.
 func readFrame(r io.Reader) (first byte, payload []byte, err error) {
 	var head [10]byte
